@@ -1,0 +1,35 @@
+// Lowers a sattn.kernel op to the plain data that emission and packaging need.
+#pragma once
+
+#include "codegen/KernelPlan.h"
+#include "runtime/format/ScheduleImage.h"
+
+#include "mlir/Support/LLVM.h"
+
+#include <string>
+#include <vector>
+
+namespace calibatt::sattn {
+class KernelOp;
+}
+
+namespace calibatt {
+
+/// A kernel op, lowered.
+struct LoweredKernel {
+  KernelPlan plan;
+  Schedule schedule; ///< for Runs and Table: what the data image is built from
+  std::vector<uint16_t> order; ///< schedule rows in launch order (PackageWriter::addOrder)
+  uint32_t layer = 0, step = 0;
+  uint32_t headBase = 0, heads = 0;
+  uint64_t visits = 0;
+  float predictedMicros = 0;
+  std::string reason; ///< why choose-form took this form
+  bool dense = false; ///< the package's dense fallback kernel
+  /// The sites served beyond (layer, step): routes are read from sattn.route ops.
+};
+
+/// Fails with a diagnostic at the op's location.
+mlir::FailureOr<LoweredKernel> lowerKernel(sattn::KernelOp op);
+
+} // namespace calibatt

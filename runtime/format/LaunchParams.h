@@ -1,0 +1,30 @@
+// The one parameter struct of every kernel: filled by the runtime, read by the
+// device. Also compiled for the device (NVRTC): no includes.
+#pragma once
+
+namespace calibatt {
+
+/// A CUtensorMap: 128 opaque bytes, 64-byte aligned.
+struct alignas(64) TensorMap {
+  unsigned long long words[16];
+};
+
+/// Passed by value as the only (`const __grid_constant__`) kernel parameter.
+/// Grid: work_count CTAs of 384 threads; dynamic shared memory from the package.
+///
+/// Tensor maps, all bf16, SWIZZLE_128B, element strides 1, OOB fill 0,
+/// rank 5, dims (64, tokens, head_dim / 64, heads, batch), byte strides
+/// (row, 128, head, batch); a box of q, k, v is (64, 128, head_dim / 64, 1, 1),
+/// a box of o is (64, 64, 1, 1, 1).
+struct LaunchParams {
+  TensorMap q, k, v, o;
+  const unsigned char *schedule; ///< data image, or null: use the built-in symbol
+  const unsigned *work;          ///< work_count words of packWork, in launch order
+  float *lse;                    ///< natural log-sum-exp, or null
+  long long lse_batch_stride;    ///< in elements
+  long long lse_head_stride;     ///< in elements; tokens are contiguous
+  unsigned work_count;
+  unsigned head_base; ///< schedule head = work head - head_base
+};
+
+} // namespace calibatt

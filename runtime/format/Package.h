@@ -1,0 +1,149 @@
+// The tables of a .calibatt package: what is in it, without the container.
+// Written by the compiler, read by the runtime and the inspector.
+#pragma once
+
+#include "runtime/format/Result.h"
+#include "runtime/format/ScheduleLayout.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace calibatt {
+
+constexpr uint32_t kNone = 0xFFFFFFFFu;
+
+/// The problem every kernel of a package was compiled for.
+struct Problem {
+  std::string model;
+  uint32_t frames = 0, height = 0, width = 0; ///< patch grid
+  uint32_t tokens = 0, maxText = 0;
+  uint32_t layers = 0, heads = 0, steps = 0, headDim = 0;
+  uint32_t block = 128;
+  double scale = 0;          ///< softmax scale
+  std::string dtype = "bf16"; ///< q, k, v, o
+
+  uint32_t blocks() const { return (tokens + block - 1) / block; }
+};
+
+/// The JSON manifest.
+struct Manifest {
+  Problem problem;
+  std::string granularity = "step"; ///< "step" or "head"
+  std::vector<std::string> archs;   ///< {"sm_90a"}
+  std::string profileDigest;        ///< SHA-256 of the profile
+  std::string toolchain;            ///< compiler versions, one line
+  std::string toolchainDigest;      ///< SHA-256 of everything that shapes the code
+  uint32_t minDriver = 13000;       ///< CUDA driver API version the images need
+  std::vector<std::string> remarks; ///< what the compile had to say (repetitive heads as dense, spills)
+};
+
+/// One compiled __global__, shared by every kernel record that names it.
+struct CodeImage {
+  std::string symbol; ///< entry name
+  Form form = Form::Runs;
+  std::string arch;   ///< "sm_90a"
+  std::vector<uint8_t> fatbin; ///< uncompressed fatbin
+  std::string cuda;   ///< the emitted translation unit
+  std::string ptx;    ///< may be empty
+  uint32_t registers = 0, spillStores = 0, spillLoads = 0;
+  uint32_t staticSmem = 0, dynamicSmem = 0, codeBytes = 0;
+  float compileSeconds = 0; ///< not stored: clock values never enter a package
+};
+
+/// One kernel: code, its schedule, and the sites it serves.
+struct KernelRecord {
+  uint32_t code = kNone;  ///< index of a CodeImage
+  uint32_t data = kNone;  ///< index of a data image (Runs, Table), or kNone
+  uint32_t order = kNone; ///< index of a tile order
+  uint32_t layer = kNone, step = kNone; ///< kNone for the dense fallback kernel
+  uint32_t headBase = 0, heads = 0;     ///< heads it covers, consecutive
+  uint64_t visits = 0;                  ///< key-block visits of one batch entry
+  float predictedMicros = 0;            ///< the cost model's run time of one launch
+  std::string reason;                   ///< why this form was chosen
+};
+
+/// Per-site scalars carried over from the profile.
+struct PackageSiteStats {
+  float keptMass = 1, density = 1, repetition = 0;
+};
+
+/// Collects a package; write() makes the file (temporary + rename).
+/// Images are deduplicated by content; equal input gives equal bytes.
+class PackageWriter {
+public:
+  explicit PackageWriter(Manifest manifest);
+  ~PackageWriter();
+  PackageWriter(PackageWriter &&) noexcept;
+
+  uint32_t addCode(const CodeImage &image);
+  uint32_t addData(const std::vector<uint8_t> &image);
+  /// Tile order: schedule rows (head * query_blocks + row, head relative to
+  /// headBase), each exactly once, in launch order.
+  uint32_t addOrder(const std::vector<uint16_t> &order);
+  uint32_t addKernel(const KernelRecord &record);
+  /// The kernel of a site. With step granularity all heads name one kernel.
+  void setRoute(uint32_t layer, uint32_t head, uint32_t step, uint32_t kernel);
+  void setStats(uint32_t layer, uint32_t head, uint32_t step, PackageSiteStats stats);
+  void setDenseKernel(uint32_t kernel);
+  /// IR text of a layer, shown by `inspect show --ir`.
+  void setIr(uint32_t layer, const std::string &text);
+  void addRemark(const std::string &remark);
+  /// Fails by name where a route is missing, an index is out of range or the disk is full.
+  Status write(const std::string &path) const;
+
+private:
+  struct Impl;
+  std::unique_ptr<Impl> impl;
+};
+
+/// A package opened from disk: memory-mapped; every table is bounds-checked by
+/// open(), every chunk's hash when it is read. Immutable, safe from several threads.
+class PackageReader {
+public:
+  static Result<PackageReader> open(const std::string &path);
+  PackageReader(PackageReader &&) noexcept;
+  PackageReader &operator=(PackageReader &&) noexcept;
+  ~PackageReader();
+
+  const std::string &path() const;
+  const Manifest &manifest() const;
+  uint32_t codeCount() const;
+  uint32_t dataCount() const;
+  uint32_t orderCount() const;
+  uint32_t kernelCount() const;
+
+  /// Without fatbin, cuda and ptx (those are read by the calls below).
+  const CodeImage &codeInfo(uint32_t code) const;
+  Result<std::vector<uint8_t>> fatbin(uint32_t code) const;
+  Result<std::string> cuda(uint32_t code) const;
+  Result<std::string> ptx(uint32_t code) const;
+  Result<std::vector<uint8_t>> data(uint32_t data) const;
+  uint64_t dataBytes(uint32_t data) const; ///< decoded size
+  Result<std::vector<uint16_t>> order(uint32_t order) const;
+  const KernelRecord &kernel(uint32_t kernel) const;
+  /// Kernel of a site; the indices must be inside the problem.
+  uint32_t route(uint32_t layer, uint32_t head, uint32_t step) const;
+  PackageSiteStats stats(uint32_t layer, uint32_t head, uint32_t step) const;
+  uint32_t denseKernel() const;
+  Result<std::string> ir(uint32_t layer) const;
+
+  /// One row of the size breakdown of `inspect info`.
+  struct Section {
+    std::string name;
+    uint64_t bytes = 0;    ///< in the file
+    uint64_t rawBytes = 0; ///< decoded
+    uint64_t count = 0;
+  };
+  std::vector<Section> sections() const;
+  uint64_t fileBytes() const;
+
+private:
+  struct Impl;
+  explicit PackageReader(std::unique_ptr<Impl>);
+  std::unique_ptr<Impl> impl;
+};
+
+} // namespace calibatt

@@ -1,0 +1,43 @@
+// Builds and decodes data images (ScheduleLayout.h) on the host.
+#pragma once
+
+#include "runtime/format/Result.h"
+#include "runtime/format/ScheduleLayout.h"
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace calibatt {
+
+/// A schedule as lists: what every form, decoded, comes back to.
+struct Schedule {
+  uint32_t tokens = 0;
+  uint32_t heads = 0;
+  uint32_t queryBlocks = 0, keyBlocks = 0;
+  /// [heads * queryBlocks] row class of each row.
+  std::vector<uint32_t> rowClass;
+  /// Key blocks of each class in visiting order: strictly descending, not empty.
+  std::vector<std::vector<uint16_t>> classes;
+
+  const std::vector<uint16_t> &row(uint32_t head, uint32_t q) const {
+    return classes[rowClass[size_t(head) * queryBlocks + q]];
+  }
+};
+
+/// Bytes of the data image of a schedule in a form (Runs or Table), without building it.
+uint64_t scheduleImageBytes(const Schedule &schedule, Form form);
+/// The data image; equal schedules give equal bytes, whatever the class numbering.
+std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form);
+/// Checks every bound and decodes; `name` begins the error message. Rows that
+/// are equal share a class, classes numbered in order of first use.
+Result<Schedule> decodeScheduleImage(std::span<const uint8_t> image, const std::string &name);
+/// Recovers the schedule of a `full` or `schedule` kernel from its emitted CUDA
+/// text: the immediates of the producer's visits and the kRowClass table.
+/// Text grammar: codegen/README.md.
+Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::string &name);
+/// Smallest size class (4 KiB * 4^n) that holds `bytes`.
+uint32_t scheduleCapacityClass(uint64_t bytes);
+
+} // namespace calibatt

@@ -1,0 +1,81 @@
+// The bytes of a data image: the schedule of one kernel as the device and the
+// host executor read it. Also compiled for the device (NVRTC): no includes.
+//
+//   ScheduleHeader | RowEntry[heads * query_blocks] | u32 words[]
+//
+// All fields are little-endian; every section starts at a multiple of 16.
+// Key blocks are visited in *descending* order, so that a kept tail block (the
+// only one that needs a mask) is always the first visit of its row.
+#pragma once
+
+namespace calibatt {
+
+/// How a schedule is baked into a kernel, from most to least unrolled.
+enum class Form : unsigned char {
+  Full = 0,     ///< loads and MMA steps straight-line, no data image
+  Schedule = 1, ///< loads straight-line, immediate trip counts, no data image
+  Runs = 2,     ///< data image, words are runs (see packRun)
+  Table = 3,    ///< data image, words are bitmap rows
+};
+
+/// First 64 bytes of a data image.
+struct ScheduleHeader {
+  unsigned magic;        ///< kScheduleMagic
+  unsigned version;      ///< kScheduleVersion
+  unsigned form;         ///< Form::Runs or Form::Table
+  unsigned heads;        ///< heads covered (1 for --granularity head)
+  unsigned query_blocks; ///< rows per head
+  unsigned key_blocks;   ///< columns; block 128, the last may be a tail
+  unsigned tokens;       ///< sequence length
+  unsigned rows_offset;  ///< bytes from the image start to the RowEntry array
+  unsigned words_offset; ///< bytes from the image start to the words
+  unsigned word_count;   ///< number of words
+  unsigned visits;       ///< sum of visits over all rows (< 2^32)
+  unsigned reserved[5];  ///< zero
+};
+
+/// One row (query block) of one head: heads-major, row = head * query_blocks + q.
+/// Equal rows share their words.
+struct RowEntry {
+  unsigned begin;           ///< index of the first word
+  unsigned short words;     ///< runs of the row (Runs), words of the bitmap (Table)
+  unsigned short visits;    ///< key blocks visited, 1..32767 | kRowStartsWithTail
+};
+
+constexpr unsigned kScheduleMagic = 0x53414331u; // "1CAS"
+constexpr unsigned kScheduleVersion = 1;
+constexpr unsigned kBlock = 128;
+/// Set in RowEntry::visits when the first visit is the tail block of the keys.
+constexpr unsigned kRowStartsWithTail = 0x8000u;
+
+/// A run covers `blocks` blocks of 128 keys from token `token_start` on; it is
+/// walked from its last block to its first, and the runs of a row are stored
+/// from the highest token to the lowest.
+constexpr unsigned kRunTokenBits = 22;
+constexpr unsigned kMaxRunBlocks = (1u << (32 - kRunTokenBits)) - 1;
+constexpr unsigned packRun(unsigned token_start, unsigned blocks) {
+  return token_start | (blocks << kRunTokenBits);
+}
+constexpr unsigned runTokenStart(unsigned run) {
+  return run & ((1u << kRunTokenBits) - 1);
+}
+constexpr unsigned runBlocks(unsigned run) { return run >> kRunTokenBits; }
+
+/// One query tile of a launch, made by the session from the kernel's tile order:
+/// row | head << 12 | batch << 20.
+constexpr unsigned packWork(unsigned row, unsigned head, unsigned batch) {
+  return row | (head << 12) | (batch << 20);
+}
+constexpr unsigned workRow(unsigned w) { return w & 0xFFFu; }
+constexpr unsigned workHead(unsigned w) { return (w >> 12) & 0xFFu; }
+constexpr unsigned workBatch(unsigned w) { return w >> 20; }
+constexpr unsigned kMaxRows = 1u << 12;
+constexpr unsigned kMaxHeads = 1u << 8;
+constexpr unsigned kMaxBatch = 1u << 12;
+
+/// The symbol of a code image that holds the schedule when no pointer is
+/// passed: `inspect extract` writes a data image there to make a stand-alone
+/// cubin. Its size is a size class, 4 KiB * 4^n.
+#define CALIBATT_SCHEDULE_SYMBOL "calibatt_schedule"
+
+} // namespace calibatt
