@@ -7,26 +7,24 @@ namespace calibatt {
 
 /// Compile-time facts of a kernel; a structural type, used as a template argument.
 struct AttentionSpec {
-  int head_dim = 128;      ///< 64 or 128
-  int tokens = 0;          ///< sequence length, >= 1
-  float scale = 0;         ///< softmax scale on q.k, e.g. 1/sqrt(head_dim)
-  int stages = 2;          ///< shared-memory stages of K and of V, 1..3
-  bool ping_pong = true;   ///< the two consumer warpgroups take turns at the tensor cores
-  bool lazy_rescale = true;///< rescale O only when a row maximum grows by more than 2^8
-  bool watchdog = false;   ///< trap instead of hanging when a wait never ends (debug)
+  int head_dim = 128;       ///< 64 or 128
+  int tokens = 0;           ///< sequence length, >= 1
+  float scale = 0;          ///< softmax scale on q.k, e.g. 1/sqrt(head_dim)
+  int stages = 2;           ///< shared-memory stages of K and of V, 1..3
+  bool ping_pong = true;    ///< the two consumer warpgroups take turns at the tensor cores
+  bool lazy_rescale = true; ///< rescale O only when a row maximum grows by more than 2^8
+  bool watchdog = false;    ///< trap instead of hanging when a wait never ends (debug)
 
   constexpr bool operator==(const AttentionSpec &) const = default;
 };
 
-constexpr int kTileRows = 128; ///< query rows a CTA, 64 a consumer warpgroup
-constexpr int kTileKeys = 128; ///< keys a step
-constexpr int kThreads = 384;  ///< one producer and two consumer warpgroups
+constexpr int kTileRows = 128;        ///< query rows a CTA, 64 a consumer warpgroup
+constexpr int kTileKeys = 128;        ///< keys a step
+constexpr int kThreads = 384;         ///< one producer and two consumer warpgroups
 constexpr int kMaxSmemBytes = 232448; ///< opt-in limit of sm_90
 
 /// Bytes of one 128 x head_dim bf16 tile.
-constexpr int tileBytes(const AttentionSpec &spec) {
-  return kTileRows * spec.head_dim * 2;
-}
+constexpr int tileBytes(const AttentionSpec &spec) { return kTileRows * spec.head_dim * 2; }
 
 /// Dynamic shared memory of a kernel: alignment slack, barriers, Q, K and V stages.
 constexpr int smemBytes(const AttentionSpec &spec) {
@@ -35,8 +33,8 @@ constexpr int smemBytes(const AttentionSpec &spec) {
 
 constexpr bool isValid(const AttentionSpec &spec) {
   return (spec.head_dim == 64 || spec.head_dim == 128) && spec.tokens >= 1 &&
-         spec.tokens <= (1 << 22) && spec.scale > 0 && spec.stages >= 1 &&
-         spec.stages <= 3 && smemBytes(spec) <= kMaxSmemBytes;
+         spec.tokens <= (1 << 22) && spec.scale > 0 && spec.stages >= 1 && spec.stages <= 3 &&
+         smemBytes(spec) <= kMaxSmemBytes;
 }
 
 /// Query or key blocks of a kernel.

@@ -1,0 +1,176 @@
+// Prints a KernelPlan as a short CUDA C++ translation unit over the device
+// library. The text grammar the schedule is read back from is in README.md.
+#include "codegen/KernelPlan.h"
+
+#include "runtime/format/Hash.h"
+
+#include <fmt/format.h>
+
+namespace calibatt {
+
+namespace {
+
+std::string_view formName(Form form) {
+  switch (form) {
+  case Form::Full:
+    return "full";
+  case Form::Schedule:
+    return "schedule";
+  case Form::Runs:
+    return "runs";
+  case Form::Table:
+    return "table";
+  }
+  return "runs";
+}
+
+bool isUnrolled(const KernelPlan &plan) {
+  return plan.form == Form::Full || plan.form == Form::Schedule;
+}
+
+/// Whether the first visit of a row is the masked tail block of the keys.
+bool startsWithTail(const KernelPlan &plan, const std::vector<uint16_t> &blocks) {
+  return plan.spec.tokens % kTileKeys != 0 && blocks.front() == blockCount(plan.spec) - 1;
+}
+
+std::string specText(const AttentionSpec &spec) {
+  // Hexadecimal floats are exact and the same everywhere.
+  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, .stages = {}, "
+                     ".ping_pong = {}, .lazy_rescale = {}, .watchdog = {}}}",
+                     spec.head_dim, spec.tokens, spec.scale, spec.stages, spec.ping_pong,
+                     spec.lazy_rescale, spec.watchdog);
+}
+
+std::string rowClassTable(const KernelPlan &plan) {
+  std::string out = fmt::format("constexpr unsigned kHeads = {};\n"
+                                "// Row class of every row, a head after the other.\n"
+                                "__device__ const unsigned short kRowClass[] = {{\n",
+                                plan.heads);
+  size_t rows = plan.rowClass.size() / plan.heads;
+  for (size_t head = 0; head < plan.heads; ++head) {
+    for (size_t row = 0; row < rows; ++row)
+      out += fmt::format("{}{},", row % 20 == 0 ? (row ? "\n    " : "    ") : " ",
+                         plan.rowClass[head * rows + row]);
+    out += "\n";
+  }
+  return out + "};\n"
+               "static_assert(sizeof(kRowClass) == 2 * kHeads * calibatt::blockCount(kSpec));\n";
+}
+
+/// The loads of one row class, straight-line with immediate coordinates.
+/// `schedule` keeps them in functions of their own: one huge function would
+/// take the compiler minutes and gigabytes.
+void emitProducer(std::string &out, const KernelPlan &plan, size_t index) {
+  out += fmt::format("__device__ {} void produce_{}(calibatt::Producer<kSpec> &p) {{\n",
+                     plan.form == Form::Full ? "__forceinline__" : "__noinline__", index);
+  const std::vector<uint16_t> &blocks = plan.classes[index];
+  for (size_t i = 0; i < blocks.size(); ++i)
+    out += fmt::format("  p.visit<{}, {}>();\n", i, blocks[i]);
+  out += "  p.finish();\n}\n";
+}
+
+/// The steps of one row class, straight-line (`full` only).
+void emitConsumer(std::string &out, const KernelPlan &plan, size_t index) {
+  const std::vector<uint16_t> &blocks = plan.classes[index];
+  out += fmt::format("__device__ __forceinline__ void consume_{}(calibatt::Consumer<kSpec> &c) {{\n"
+                     "  c.first<{}>();\n",
+                     index, startsWithTail(plan, blocks));
+  for (size_t i = 1; i < blocks.size(); ++i)
+    out += "  c.step();\n";
+  out += "  c.last();\n}\n";
+}
+
+/// `switch (row_class)` with one line a class.
+template <typename Line> std::string switchOverClasses(const KernelPlan &plan, Line line) {
+  std::string out = "    switch (rowClass) {\n";
+  for (size_t i = 0; i < plan.classes.size(); ++i)
+    out += fmt::format("    case {}: {}\n", i, line(i));
+  return out + "    }\n";
+}
+
+std::string unrolledProgram(const KernelPlan &plan) {
+  std::string out = rowClassTable(plan);
+  for (size_t i = 0; i < plan.classes.size(); ++i) {
+    emitProducer(out, plan, i);
+    if (plan.form == Form::Full)
+      emitConsumer(out, plan, i);
+  }
+  out += "struct Program {\n"
+         "  unsigned rowClass;\n"
+         "  __device__ __forceinline__ void produce(calibatt::Producer<kSpec> &p) const {\n";
+  out += switchOverClasses(plan, [](size_t i) { return fmt::format("return produce_{}(p);", i); });
+  out += "  }\n"
+         "  __device__ __forceinline__ void consume(calibatt::Consumer<kSpec> &c) const {\n";
+  if (plan.form == Form::Full) {
+    out +=
+        switchOverClasses(plan, [](size_t i) { return fmt::format("return consume_{}(c);", i); });
+  } else {
+    out += "    unsigned visits = 0;\n"
+           "    bool tail = false;\n";
+    out += switchOverClasses(plan, [&](size_t i) {
+      return fmt::format("visits = {}; tail = {}; break;", plan.classes[i].size(),
+                         startsWithTail(plan, plan.classes[i]));
+    });
+    out += "    c.run(visits, tail);\n";
+  }
+  return out + "  }\n};\n";
+}
+
+/// Everything after the entry's name; the symbol is a hash of it.
+struct Parts {
+  std::string before, body;
+};
+
+Parts emitParts(const KernelPlan &plan) {
+  Parts parts;
+  parts.before = fmt::format("#include \"kernels/attention_sm90.cuh\"\n\n"
+                             "namespace {{\n"
+                             "constexpr calibatt::AttentionSpec kSpec{};\n",
+                             specText(plan.spec));
+  std::string make;
+  if (isUnrolled(plan)) {
+    parts.before += unrolledProgram(plan);
+    make = fmt::format("Program{{__shfl_sync(~0u, "
+                       "(unsigned)kRowClass[head * {} + row], 0)}}",
+                       blockCount(plan.spec));
+  } else {
+    parts.before += fmt::format("using Program = calibatt::DataProgram<kSpec, "
+                                "calibatt::Form::{}>;\n",
+                                plan.form == Form::Runs ? "Runs" : "Table");
+    make =
+        "Program(params.schedule ? params.schedule\n"
+        "                                   : (const unsigned char *)calibatt_schedule, row, head)";
+  }
+  parts.before += "} // namespace\n\n";
+  if (!isUnrolled(plan))
+    parts.before += fmt::format(
+        "// Not const: constants would be folded into the code. Not zero: zeros have no bytes\n"
+        "// in the image to write a schedule to.\n"
+        "extern \"C\" __device__ __align__(16) unsigned calibatt_schedule[{}] = "
+        "{{0xCA11BA77u}};\n\n",
+        plan.scheduleCapacity / 4);
+  parts.body = fmt::format("(const __grid_constant__ calibatt::LaunchParams params) {{\n"
+                           "  calibatt::attentionSm90<kSpec>(params, [&](unsigned row, unsigned "
+                           "head) {{\n"
+                           "    return {};\n"
+                           "  }});\n"
+                           "}}\n",
+                           make);
+  return parts;
+}
+
+} // namespace
+
+std::string kernelSymbol(const KernelPlan &plan) {
+  Parts parts = emitParts(plan);
+  return fmt::format("calibatt_{}_{}", formName(plan.form),
+                     sha256Hex(parts.before + parts.body).substr(0, 16));
+}
+
+std::string emitKernel(const KernelPlan &plan) {
+  Parts parts = emitParts(plan);
+  return fmt::format("{}extern \"C\" __global__ void __launch_bounds__(384, 1)\n{}{}", parts.before,
+                     kernelSymbol(plan), parts.body);
+}
+
+} // namespace calibatt

@@ -1,0 +1,56 @@
+// O and LSE of one warpgroup to global memory. O is staged in the warpgroup's
+// own rows of the Q tile, which its last Q K has finished reading, and stored
+// by TMA, which clips the rows past the end.
+#pragma once
+
+#include "consumer.cuh"
+#include "ptx/tma.cuh"
+
+namespace calibatt {
+
+template <AttentionSpec S>
+CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 row, u32 head,
+                               u32 batch) {
+  const u32 thread = threadIdx.x % 128, lane = thread % 32;
+  const u32 tileRow = (thread / 32) * 16 + lane / 4; // within the warpgroup's 64 rows
+  const u32 staged = c.smem.q() + c.warpgroup * 8192;
+
+  float inverse[kRowsPerThread];
+#pragma unroll
+  for (int i = 0; i < kRowsPerThread; ++i)
+    inverse[i] = 1.0f / c.softmax.rowSum[i];
+
+#pragma unroll
+  for (int j = 0; j < S.head_dim / 8; ++j) {
+#pragma unroll
+    for (int i = 0; i < kRowsPerThread; ++i) {
+      const u32 r = tileRow + 8 * i;
+      u32 address = staged + (j / 8) * SmemLayout<S>::kHalf + r * 128 + (((j % 8) ^ (r & 7)) << 4) +
+                    (lane % 4) * 4;
+      ptx::storeShared(address, ptx::packBf16(c.o[4 * j + 2 * i] * inverse[i],
+                                              c.o[4 * j + 2 * i + 1] * inverse[i]));
+    }
+  }
+  ptx::fenceProxyAsync();
+  ptx::barrierSync(3 + c.warpgroup, 128);
+
+  const u32 token = row * kTileRows + c.warpgroup * 64;
+  if (thread == 0) {
+#pragma unroll
+    for (u32 half = 0; half < S.head_dim / 64; ++half)
+      ptx::tmaStore(&params.o, staged + half * SmemLayout<S>::kHalf, token, half, head, batch);
+    ptx::tmaStoreCommitAndWaitRead();
+  }
+
+  if (params.lse != nullptr && lane % 4 == 0) {
+    float *lse = params.lse + batch * params.lse_batch_stride + head * params.lse_head_stride;
+#pragma unroll
+    for (int i = 0; i < kRowsPerThread; ++i) {
+      const u32 t = token + tileRow + 8 * i;
+      if (t < S.tokens)
+        lse[t] = c.softmax.logSumExp(i);
+    }
+  }
+}
+
+} // namespace calibatt

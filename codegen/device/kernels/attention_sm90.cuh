@@ -1,0 +1,64 @@
+// Block-sparse attention forward for sm_90a: one CTA a query tile.
+//
+//   warpgroup 0 (40 registers)      one thread: TMA loads of Q, K, V
+//   warpgroups 1, 2 (232 registers) 64 query rows each: wgmma, softmax, store
+//
+//            K full / V full              K empty / V empty
+//   producer ----------------> consumers ------------------> producer   (mbarriers)
+//   consumer 1 <--- turn ---> consumer 2                     (named barriers 1, 2)
+//
+// A Program says which key blocks the tile visits: DataProgram (schedule.cuh),
+// or the emitted one of an unrolled kernel.
+#pragma once
+
+#include "consumer.cuh"
+#include "epilogue.cuh"
+#include "producer.cuh"
+#include "schedule.cuh"
+
+namespace calibatt {
+
+template <AttentionSpec S> CALIBATT_DEVICE void initBarriers(const SmemLayout<S> &smem) {
+  if (threadIdx.x == 0) {
+    ptx::mbarrierInit(smem.qFull(), 1);
+#pragma unroll
+    for (u32 stage = 0; stage < S.stages; ++stage) {
+      ptx::mbarrierInit(smem.kFull(stage), 1);
+      ptx::mbarrierInit(smem.vFull(stage), 1);
+      ptx::mbarrierInit(smem.kEmpty(stage), 8);
+      ptx::mbarrierInit(smem.vEmpty(stage), 8);
+    }
+    ptx::fenceMbarrierInit();
+  }
+  __syncthreads();
+}
+
+/// The whole kernel. `makeProgram(row, head)` gives the Program of a tile.
+template <AttentionSpec S, class MakeProgram>
+CALIBATT_DEVICE void attentionSm90(const LaunchParams &params, MakeProgram makeProgram) {
+  static_assert(isValid(S));
+  extern __shared__ unsigned char dynamicSmem[];
+  const auto smem = SmemLayout<S>::fromDynamic(dynamicSmem);
+  const u32 work = params.work[blockIdx.x];
+  const u32 row = workRow(work), head = workHead(work), batch = workBatch(work);
+  const auto program = makeProgram(row, head - params.head_base);
+  // Broadcast, so that the compiler knows it to be uniform over the warp.
+  const u32 warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0);
+
+  initBarriers<S>(smem);
+  if (warpgroup == 0) {
+    ptx::registersDown<40>();
+    if (threadIdx.x == 0) {
+      ptx::prefetchTensorMap(&params.o);
+      Producer<S> producer{params, smem, row, head, batch};
+      program.produce(producer);
+    }
+  } else {
+    ptx::registersUp<232>();
+    Consumer<S> consumer{smem, warpgroup - 1};
+    program.consume(consumer);
+    storeTile<S>(consumer, params, row, head, batch);
+  }
+}
+
+} // namespace calibatt

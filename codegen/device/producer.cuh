@@ -1,0 +1,64 @@
+// The load side of the pipeline: one thread that issues every TMA load of a
+// tile, in the order K0, Q, (K1 V0), (K2 V1), ..., V last: V lags one visit.
+#pragma once
+
+#include "ptx/mbarrier.cuh"
+#include "ptx/tma.cuh"
+#include "smem_layout.cuh"
+
+namespace calibatt {
+
+template <AttentionSpec S> struct Producer {
+  const LaunchParams &params;
+  SmemLayout<S> smem;
+  u32 row, head, batch; ///< the query tile
+  u32 visits = 0;       ///< loads of K issued so far
+  u32 previous = 0;     ///< token of the visit before
+
+  /// Key block `Block` as visit number `Index`: the form of unrolled programs.
+  template <u32 Index, u32 Block> CALIBATT_DEVICE void visit() {
+    visits = Index;
+    visitToken(Block * kTileKeys);
+  }
+
+  /// The block of keys that starts at `token`.
+  CALIBATT_DEVICE void visitToken(u32 token) {
+    loadK(token);
+    if (visits == 0)
+      loadQ();
+    else
+      loadV(visits - 1);
+    previous = token;
+    ++visits;
+  }
+
+  /// The V block of the last visit.
+  CALIBATT_DEVICE void finish() { loadV(visits - 1); }
+
+private:
+  /// Parity to wait for before use number `use` of a stage: the wait passes at
+  /// once for the first use of each.
+  CALIBATT_DEVICE static u32 emptyParity(u32 use) { return ((use / S.stages) & 1) ^ 1; }
+
+  CALIBATT_DEVICE void loadQ() {
+    ptx::mbarrierArriveExpectTx(smem.qFull(), SmemLayout<S>::kTile);
+    ptx::tmaLoad(smem.q(), &params.q, smem.qFull(), row * kTileRows, head, batch, ptx::kEvictFirst);
+  }
+
+  CALIBATT_DEVICE void loadK(u32 token) {
+    u32 stage = visits % S.stages;
+    ptx::mbarrierWait<S.watchdog>(smem.kEmpty(stage), emptyParity(visits));
+    ptx::mbarrierArriveExpectTx(smem.kFull(stage), SmemLayout<S>::kTile);
+    ptx::tmaLoad(smem.k(stage), &params.k, smem.kFull(stage), token, head, batch, ptx::kEvictLast);
+  }
+
+  CALIBATT_DEVICE void loadV(u32 use) {
+    u32 stage = use % S.stages;
+    ptx::mbarrierWait<S.watchdog>(smem.vEmpty(stage), emptyParity(use));
+    ptx::mbarrierArriveExpectTx(smem.vFull(stage), SmemLayout<S>::kTile);
+    ptx::tmaLoad(smem.v(stage), &params.v, smem.vFull(stage), previous, head, batch,
+                 ptx::kEvictLast);
+  }
+};
+
+} // namespace calibatt

@@ -1,0 +1,58 @@
+// How a kernel reads a schedule that is data: the forms `runs` and `table`.
+// Unrolled forms have a generated Program with the same two members instead.
+#pragma once
+
+#include "consumer.cuh"
+#include "producer.cuh"
+#include "runtime/format/ScheduleLayout.h"
+
+namespace calibatt {
+
+/// The row of a data image that a CTA computes.
+template <AttentionSpec S, Form F> struct DataProgram {
+  const u32 *words; ///< the row's first word
+  u32 wordCount, visits;
+  bool tail;
+
+  CALIBATT_DEVICE DataProgram(const unsigned char *image, u32 row, u32 head) {
+    const ScheduleHeader *header = reinterpret_cast<const ScheduleHeader *>(image);
+    const u32 rows = ptx::loadConstant(&header->rows_offset);
+    const u32 base = ptx::loadConstant(&header->words_offset);
+    const u32 *entry =
+        reinterpret_cast<const u32 *>(image + rows) + 2 * (head * blockCount(S) + row);
+    words = reinterpret_cast<const u32 *>(image + base) + ptx::loadConstant(entry);
+    const u32 packed = ptx::loadConstant(entry + 1);
+    wordCount = packed & 0xFFFFu;
+    const u32 visitsAndTail = __shfl_sync(~0u, packed >> 16, 0);
+    visits = visitsAndTail & ~kRowStartsWithTail;
+    tail = (visitsAndTail & kRowStartsWithTail) != 0;
+  }
+
+  CALIBATT_DEVICE void produce(Producer<S> &producer) const {
+    if constexpr (F == Form::Runs) {
+#pragma unroll 1
+      for (u32 i = 0; i < wordCount; ++i) {
+        const u32 run = ptx::loadConstant(words + i);
+        const u32 start = runTokenStart(run);
+#pragma unroll 1
+        for (u32 block = runBlocks(run); block > 0; --block)
+          producer.visitToken(start + (block - 1) * kTileKeys);
+      }
+    } else {
+#pragma unroll 1
+      for (u32 i = wordCount; i > 0; --i) {
+        u32 bits = ptx::loadConstant(words + i - 1);
+        while (bits != 0) {
+          const u32 bit = 31 - __clz(bits);
+          bits ^= 1u << bit;
+          producer.visitToken(((i - 1) * 32 + bit) * kTileKeys);
+        }
+      }
+    }
+    producer.finish();
+  }
+
+  CALIBATT_DEVICE void consume(Consumer<S> &consumer) const { consumer.run(visits, tail); }
+};
+
+} // namespace calibatt
