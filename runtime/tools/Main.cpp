@@ -1,0 +1,45 @@
+// calibatt: everything about profiles and packages that needs neither LLVM nor
+// CUDA. `calibatt compile` hands over to calibatt-compile, which needs both.
+#include "runtime/tools/Commands.h"
+
+#include <CLI/CLI.hpp>
+
+#include <cstdio>
+#include <exception>
+#include <string_view>
+
+namespace calibatt {
+
+static int runCommandLine(int argc, char **argv) {
+  // The compiler reads its own options, --help included.
+  if (argc > 1 && std::string_view(argv[1]) == "compile")
+    return runCompiler(argv + 2);
+
+  CLI::App app("Calibrated sparse attention: profiles, packages, verification", "calibatt");
+  app.set_version_flag("--version", "calibatt " CALIBATT_VERSION);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage.");
+
+  int exitCode = kExitDone;
+  addCalibrate(app, exitCode);
+  addProfile(app, exitCode);
+  addCompile(app);
+  addInspect(app, exitCode);
+  addVerify(app, exitCode);
+  addBench(app, exitCode);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    // --help and --version arrive here too, with exit code 0.
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "calibatt: error: %s\n", error.what());
+    return kExitFailed;
+  }
+  return exitCode;
+}
+
+} // namespace calibatt
+
+int main(int argc, char **argv) { return calibatt::runCommandLine(argc, argv); }
