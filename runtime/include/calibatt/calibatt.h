@@ -1,0 +1,198 @@
+/* The C ABI of CalibAtt: open a package, make a session on a device, compute attention.
+ *
+ * Every function that returns calibatt_status_t leaves a sentence for calibatt_last_error_message()
+ * of the same thread when it fails. Nothing throws, aborts or prints. Structs begin with their own
+ * size: set struct_size (CALIBATT_INIT does) and zero the rest; zero always means "the default".
+ */
+#ifndef CALIBATT_CALIBATT_H
+#define CALIBATT_CALIBATT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define CALIBATT_API __attribute__((visibility("default")))
+#else
+#define CALIBATT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/** What a call came to. Values never change meaning; new ones are added at the end. */
+typedef enum calibatt_status {
+  CALIBATT_STATUS_OK = 0,
+  /** A null pointer, an unknown struct size or dtype, a range that makes no sense: fix the caller.
+   */
+  CALIBATT_STATUS_INVALID_ARGUMENT = 1,
+  /** The package is missing, damaged, or of a version this library does not read. */
+  CALIBATT_STATUS_BAD_PACKAGE = 2,
+  /** The call does not fit the package: length, layer, step, head count, strides, scale, dtype. */
+  CALIBATT_STATUS_MISMATCH = 3,
+  /** The device asked for is not there: no libcuda.so.1, no such GPU, no context. */
+  CALIBATT_STATUS_NO_DEVICE = 4,
+  /** The driver is older than the package's code needs, or the GPU is of another architecture. */
+  CALIBATT_STATUS_UNSUPPORTED_DEVICE = 5,
+  /** The stream is being captured and the call would have to load or upload: prewarm first. */
+  CALIBATT_STATUS_NOT_PREWARMED = 6,
+  /** Device memory, or the session's byte budget, does not suffice. */
+  CALIBATT_STATUS_OUT_OF_MEMORY = 7,
+  /** The CUDA driver returned an error; the message has its name. */
+  CALIBATT_STATUS_DRIVER_ERROR = 8,
+  /** A fault of this library: please report it with the message. */
+  CALIBATT_STATUS_INTERNAL = 9
+} calibatt_status_t;
+
+/** Type of the elements of q, k, v and o. The host device takes both, CUDA devices bf16 only. */
+typedef enum calibatt_dtype { CALIBATT_DTYPE_BF16 = 0, CALIBATT_DTYPE_F32 = 1 } calibatt_dtype_t;
+
+/** An open package: immutable, usable from several threads and sessions. */
+typedef struct calibatt_package calibatt_package_t;
+/** A package on one device, for a range of heads: usable from several threads. */
+typedef struct calibatt_session calibatt_session_t;
+
+/** The problem a package was compiled for, and its size. Strings live as long as the package. */
+typedef struct calibatt_package_info {
+  size_t struct_size;
+  const char *model;
+  const char *granularity; /**< "step" or "head" */
+  const char *dtype;       /**< "bf16" */
+  const char *archs;       /**< comma-separated, e.g. "sm_90a" */
+  const char *profile_digest;
+  uint32_t frames, height, width; /**< patch grid */
+  uint32_t tokens, max_text;
+  uint32_t layers, heads, steps, head_dim;
+  uint32_t block, blocks; /**< tokens a block (128), and blocks a row or column */
+  uint32_t min_driver;    /**< CUDA driver API version the code needs, e.g. 13000 */
+  uint32_t kernels, code_images, data_images;
+  double scale; /**< softmax scale on q.k */
+  uint64_t file_bytes;
+} calibatt_package_info_t;
+
+typedef struct calibatt_session_options {
+  size_t struct_size;
+  /** "host" (also what null means), "cuda" or "cuda:N". */
+  const char *device;
+  /** The heads of the model this session serves: tensors of its calls hold exactly these. A
+   * head_count of 0 means all from head_begin on. */
+  uint32_t head_begin, head_count;
+  /** Bytes of device memory for schedules and work lists; 0: no limit. When it is exceeded, data of
+   * steps that a prewarm does not name and no captured graph uses are released. */
+  uint64_t byte_budget;
+  /** 0: a call whose layer or step the package has no kernel for is refused. 1: it runs the
+   * package's dense kernel, which is counted in calibatt_session_stats_t. */
+  uint32_t allow_dense;
+  /** Threads of the host device; 0: one per CPU. */
+  uint32_t host_threads;
+} calibatt_session_options_t;
+
+/** One attention call. Tensors are [batch, heads, tokens, head_dim], the last dimension contiguous.
+ * Memory is the host's for the host device and the GPU's for a CUDA device. */
+typedef struct calibatt_call {
+  size_t struct_size;
+  uint32_t layer, step;
+  uint32_t batch;
+  uint32_t heads; /**< heads in the tensors; 0: the session's */
+  uint32_t tokens;
+  uint32_t head_dim; /**< 0: the package's */
+  calibatt_dtype_t dtype;
+  uint32_t reserved;
+  const void *q, *k, *v;
+  void *o; /**< written whole, may not overlap the inputs */
+  /** Strides of [batch, head, token] in elements. CUDA: positive multiples of 8 elements and
+   * tensors 16-byte aligned. The strides of batch or head may be anything where there is one of
+   * them. */
+  int64_t q_strides[3], k_strides[3], v_strides[3], o_strides[3];
+  /** Natural log-sum-exp of the scaled logits over the kept keys, [batch, heads, tokens] float32,
+   * tokens contiguous; or null. Strides of [batch, head] in elements. */
+  float *lse;
+  int64_t lse_strides[2];
+  /** CUstream to launch on (null: the default stream). The host device ignores it and returns when
+   * the output is written. */
+  void *stream;
+  /** 0: the package's; anything else has to be equal to it (to 1e-6 relative). */
+  double scale;
+} calibatt_call_t;
+
+typedef struct calibatt_session_stats {
+  size_t struct_size;
+  uint64_t calls;           /**< successful calibatt_attention calls */
+  uint64_t launches;        /**< kernels launched, or run by the host device */
+  uint64_t dense_fallbacks; /**< calls that ran the dense kernel for want of their own */
+  uint64_t device_bytes;    /**< schedules and work lists on the device now */
+  uint32_t code_images;     /**< loaded */
+  uint32_t data_images;     /**< resident */
+  uint32_t tensor_maps;     /**< cached */
+  uint32_t reserved;
+  char last_fallback_reason[256]; /**< empty where there was none */
+} calibatt_session_stats_t;
+
+/** Zero-initialises a struct of this header and sets its size. */
+#ifdef __cplusplus
+#define CALIBATT_INIT(type) (calibattInit<type>())
+#else
+#define CALIBATT_INIT(type) ((type){.struct_size = sizeof(type)})
+#endif
+
+/** Version of the library, e.g. "0.1.0". */
+CALIBATT_API const char *calibatt_version(void);
+/** The spelling of a status, e.g. "CALIBATT_STATUS_MISMATCH". */
+CALIBATT_API const char *calibatt_status_name(calibatt_status_t status);
+/** Why the last failed call of this thread failed; empty before the first. Never null. */
+CALIBATT_API const char *calibatt_last_error_message(void);
+
+/** Maps and checks a package. *package is set on success only; close it after its sessions. */
+CALIBATT_API calibatt_status_t calibatt_package_open(const char *path,
+                                                     calibatt_package_t **package);
+/** Accepts null. Sessions keep the package alive, so the order of closing does not matter. */
+CALIBATT_API void calibatt_package_close(calibatt_package_t *package);
+CALIBATT_API calibatt_status_t calibatt_package_info(const calibatt_package_t *package,
+                                                     calibatt_package_info_t *info);
+/** The mask a site's kernel computes: `blocks` rows of (blocks + 7) / 8 bytes, least significant
+ * bit first. `bytes` has to be exactly that. */
+CALIBATT_API calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t layer,
+                                                  uint32_t head, uint32_t step, uint8_t *bits,
+                                                  size_t bytes);
+
+/** *session is set on success only. A CUDA session uses the calling thread's current context if it
+ * belongs to the device, else the device's primary context. */
+CALIBATT_API calibatt_status_t calibatt_session_create(calibatt_package_t *package,
+                                                       const calibatt_session_options_t *options,
+                                                       calibatt_session_t **session);
+/** Accepts null. No call may be in progress, nor a launch in flight. */
+CALIBATT_API void calibatt_session_destroy(calibatt_session_t *session);
+
+/** Loads the code and uploads the schedules of `count` steps (of all steps where `steps` is null),
+ * for calls of up to `batch` batch entries (0: 1). Not allowed under capture. */
+CALIBATT_API calibatt_status_t calibatt_session_prewarm(calibatt_session_t *session,
+                                                        const uint32_t *steps, size_t count,
+                                                        uint32_t batch);
+
+/** Computes o (and lse) of one layer and step. A step that was not prewarmed is loaded now, which
+ * may synchronise; under capture that is CALIBATT_STATUS_NOT_PREWARMED instead. */
+CALIBATT_API calibatt_status_t calibatt_attention(calibatt_session_t *session,
+                                                  const calibatt_call_t *call);
+
+/** Whether calibatt_attention would take the call, and in words why or why not: written to `text`
+ * (at most `size` bytes with the terminating zero; may be null). Pointers may be null here.
+ * `session` may be null: then only the package is asked. CALIBATT_STATUS_OK or
+ * CALIBATT_STATUS_MISMATCH. */
+CALIBATT_API calibatt_status_t calibatt_match(const calibatt_package_t *package,
+                                              const calibatt_session_t *session,
+                                              const calibatt_call_t *call, char *text, size_t size);
+
+CALIBATT_API calibatt_status_t calibatt_session_stats(const calibatt_session_t *session,
+                                                      calibatt_session_stats_t *stats);
+
+#ifdef __cplusplus
+} /* extern "C" */
+
+template <typename T> constexpr T calibattInit() {
+  T value{};
+  value.struct_size = sizeof(T);
+  return value;
+}
+#endif
+
+#endif /* CALIBATT_CALIBATT_H */
