@@ -20,9 +20,7 @@ public:
   uint32_t cols() const { return numCols; }
   static size_t rowBytes(uint32_t cols) { return (cols + 7) / 8; }
 
-  bool get(uint32_t row, uint32_t col) const {
-    return bits[offset(row, col)] >> (col % 8) & 1;
-  }
+  bool get(uint32_t row, uint32_t col) const { return bits[offset(row, col)] >> (col % 8) & 1; }
   void set(uint32_t row, uint32_t col, bool keep = true) {
     uint8_t bit = uint8_t(1u << (col % 8));
     uint8_t &byte = bits[offset(row, col)];
@@ -52,9 +50,7 @@ public:
   bool operator==(const BlockMask &) const = default;
 
 private:
-  size_t offset(uint32_t row, uint32_t col) const {
-    return row * rowBytes(numCols) + col / 8;
-  }
+  size_t offset(uint32_t row, uint32_t col) const { return row * rowBytes(numCols) + col / 8; }
 
   uint32_t numRows = 0, numCols = 0;
   std::vector<uint8_t> bits;

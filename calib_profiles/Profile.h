@@ -66,9 +66,10 @@ struct SiteStats {
 
 /// All steps of one (layer, head).
 struct HeadProfile {
-  std::vector<BlockMask> masks;   ///< distinct masks
-  std::vector<uint32_t> stepMask; ///< [steps] index into masks; a repetitive site has its dense mask
-  std::vector<SiteStats> stats;   ///< [steps]
+  std::vector<BlockMask> masks; ///< distinct masks
+  std::vector<uint32_t>
+      stepMask;                 ///< [steps] index into masks; a repetitive site has its dense mask
+  std::vector<SiteStats> stats; ///< [steps]
 };
 
 /// Reads a profile; memory-maps it and decodes one (layer, head) at a time.

@@ -1,0 +1,233 @@
+// Encoding, decoding and checking the JSON document of a profile.
+#include "calib_profiles/ProfileHeader.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+namespace calibatt {
+
+uint64_t maskBytes(const ProfileHeader &header) {
+  return uint64_t(header.blocks()) * BlockMask::rowBytes(header.blocks());
+}
+
+namespace {
+
+Status checkRange(const std::string &where, const char *field, uint64_t got, uint64_t high) {
+  if (got >= 1 && got <= high)
+    return {};
+  return Error{fmt::format("{}: {}: got {}, wanted 1 to {}", where, field, got, high)};
+}
+
+Status checkCriterion(const Criterion &c, const std::string &where) {
+  auto share = [](double x) { return x >= 0 && x <= 1; };
+  if (!share(c.a) || !share(c.c))
+    return Error{
+        fmt::format("{}: criterion: a = {} and c = {}, wanted shares of 0 to 1", where, c.a, c.c)};
+  if (!(c.k >= 0) || !std::isfinite(c.k))
+    return Error{fmt::format("{}: criterion: k = {}, wanted a number of at least 0", where, c.k)};
+  if (!(c.rho > 0 && c.rho <= 1))
+    return Error{fmt::format("{}: criterion: rho = {}, wanted above 0, at most 1", where, c.rho)};
+  if (!std::isfinite(c.gamma))
+    return Error{fmt::format("{}: criterion: gamma is not a number", where)};
+  if (c.anchors < 1 || c.anchors > 64)
+    return Error{fmt::format("{}: criterion: anchors = {}, wanted 1 to 64", where, c.anchors)};
+  return {};
+}
+
+} // namespace
+
+Status validateHeader(const ProfileHeader &h, const std::string &where) {
+  if (h.blockSize != 128)
+    return Error{fmt::format("{}: block_size: got {}, wanted 128", where, h.blockSize)};
+  if (h.headDim != 64 && h.headDim != 128)
+    return Error{fmt::format("{}: head_dim: got {}, wanted 64 or 128", where, h.headDim)};
+  const uint64_t mostTokens = uint64_t(kMaxBlocks) * h.blockSize;
+  for (auto [field, got] : {std::pair{"grid: frames", h.grid.frames},
+                            {"grid: height", h.grid.height},
+                            {"grid: width", h.grid.width}})
+    if (Status s = checkRange(where, field, got, mostTokens); !s)
+      return s;
+  // Each factor is below 2^20, so the product fits.
+  if (h.maxText > mostTokens || h.tokens() > mostTokens)
+    return Error{fmt::format("{}: grid: {}x{}x{} and max_text {} exceed {} tokens", where,
+                             h.grid.frames, h.grid.height, h.grid.width, h.maxText, mostTokens)};
+  if (Status s = checkRange(where, "layers", h.layers, kMaxLayers); !s)
+    return s;
+  if (Status s = checkRange(where, "heads", h.heads, kMaxProfileHeads); !s)
+    return s;
+  if (Status s = checkRange(where, "steps", h.steps.size(), kMaxSteps); !s)
+    return s;
+  if (uint64_t(h.layers) * h.heads * h.steps.size() > kMaxSites)
+    return Error{fmt::format("{}: layers x heads x steps: got {}, wanted at most {}", where,
+                             uint64_t(h.layers) * h.heads * h.steps.size(), kMaxSites)};
+  if (maskBytes(h) * h.steps.size() > kMaxHeadBytes)
+    return Error{fmt::format("{}: the masks of one head take {} bytes, wanted at most {}", where,
+                             maskBytes(h) * h.steps.size(), kMaxHeadBytes)};
+  for (size_t i = 0; i < h.steps.size(); ++i)
+    if (!std::isfinite(h.steps[i].timestep) || !std::isfinite(h.steps[i].sigma))
+      return Error{fmt::format("{}: steps: entry {} is not finite", where, i)};
+  if (!(h.scale > 0) || !std::isfinite(h.scale))
+    return Error{fmt::format("{}: scale: got {}, wanted a number above 0", where, h.scale)};
+  if (h.dtype != "bf16" && h.dtype != "f16" && h.dtype != "f32")
+    return Error{fmt::format("{}: dtype: got \"{}\", wanted bf16, f16 or f32", where, h.dtype)};
+  return checkCriterion(h.criterion, where);
+}
+
+Result<std::string> encodeHeader(const ProfileHeader &h, const std::string &where) {
+  if (Status s = validateHeader(h, where); !s)
+    return s.takeError();
+  Json steps = Json::array();
+  for (const StepInfo &step : h.steps)
+    steps.push_back({{"timestep", step.timestep}, {"sigma", step.sigma}, {"module", step.module}});
+  Json json = {
+      {"format", kProfileFormat},
+      {"version", kFormatVersion},
+      {"model", h.model},
+      {"grid", {h.grid.frames, h.grid.height, h.grid.width}},
+      {"token_order", "frame,row,column"},
+      {"layers", h.layers},
+      {"heads", h.heads},
+      {"head_dim", h.headDim},
+      {"steps", steps},
+      {"block_size", h.blockSize},
+      {"max_text", h.maxText},
+      {"scale", h.scale},
+      {"dtype", h.dtype},
+      {"criterion",
+       {{"kind", "energy"},
+        {"a", h.criterion.a},
+        {"c", h.criterion.c},
+        {"k", h.criterion.k},
+        {"rho", h.criterion.rho},
+        {"gamma", h.criterion.gamma},
+        {"anchors", h.criterion.anchors}}},
+      {"prompts", h.prompts},
+      {"prompts_hash", h.promptsHash},
+      {"seed", h.seed},
+      {"tool", h.tool},
+  };
+  return writeJson(json, where);
+}
+
+Grid readGrid(JsonFields &fields) {
+  const Json &array = fields.array("grid");
+  uint32_t size[3] = {};
+  bool good = array.size() == 3;
+  for (size_t i = 0; good && i < 3; ++i) {
+    good = array[i].is_number_unsigned() && array[i].get<uint64_t>() >= 1 &&
+           array[i].get<uint64_t>() <= kMaxBlocks * 128;
+    if (good)
+      size[i] = array[i].get<uint32_t>();
+  }
+  if (!good)
+    fields.fail(fmt::format("grid: got {}, wanted three sizes, each 1 to {}", array.dump(),
+                            kMaxBlocks * 128));
+  return {size[0], size[1], size[2]};
+}
+
+std::vector<StepInfo> readSteps(JsonFields &fields) {
+  const Json &array = fields.array("steps");
+  std::vector<StepInfo> steps;
+  if (array.size() > kMaxSteps) {
+    fields.fail(fmt::format("steps: got {}, wanted 1 to {}", array.size(), kMaxSteps));
+    return steps;
+  }
+  for (size_t i = 0; i < array.size(); ++i) {
+    JsonFields step(array[i], fmt::format("steps: entry {}", i));
+    StepInfo info;
+    info.timestep = step.number("timestep");
+    info.sigma = step.number("sigma");
+    if (step.has("module"))
+      info.module = step.string("module");
+    if (Status s = step.status(); !s)
+      fields.fail(s.message());
+    steps.push_back(info);
+  }
+  return steps;
+}
+
+Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &format,
+                                   const std::string &where) {
+  Result<Json> json = parseJson(text, where);
+  if (!json)
+    return json.takeError();
+  JsonFields fields(*json, where);
+  std::string gotFormat = fields.string("format");
+  std::string version = fields.string("version");
+  if (Status s = fields.status(); !s)
+    return s.takeError();
+  if (gotFormat != format)
+    return Error{fmt::format(
+        "{}: format: got \"{}\", wanted \"{}\"{}", where, gotFormat, format,
+        gotFormat == kBitmapFormat ? " (convert it with `calibatt profile import`)" : "")};
+  if (version.substr(0, version.find('.')) != "1")
+    return Error{fmt::format("{}: version: got \"{}\", wanted \"1.x\"", where, version)};
+
+  const bool optional = format == kBitmapFormat;
+  auto present = [&](const char *key) { return !optional || fields.has(key); };
+  ProfileHeader h;
+  h.model = fields.string("model");
+  h.grid = readGrid(fields);
+  h.layers = fields.u32("layers");
+  h.heads = fields.u32("heads");
+  h.headDim = fields.u32("head_dim");
+  h.steps = readSteps(fields);
+  if (present("token_order"))
+    if (std::string order = fields.string("token_order"); order != "frame,row,column")
+      fields.fail(fmt::format("token_order: got \"{}\", wanted \"frame,row,column\"", order));
+  if (present("block_size"))
+    h.blockSize = fields.u32("block_size");
+  if (present("max_text"))
+    h.maxText = fields.u32("max_text");
+  h.scale =
+      present("scale") ? fields.number("scale") : 1 / std::sqrt(double(h.headDim ? h.headDim : 1));
+  if (present("dtype"))
+    h.dtype = fields.string("dtype");
+  if (present("criterion")) {
+    JsonFields c(fields.object("criterion"), "criterion");
+    if (std::string kind = c.string("kind"); kind != "energy")
+      c.fail(fmt::format("kind: got \"{}\", wanted \"energy\"", kind));
+    h.criterion.a = c.number("a");
+    h.criterion.c = c.number("c");
+    h.criterion.k = c.number("k");
+    h.criterion.rho = c.number("rho");
+    h.criterion.gamma = c.number("gamma");
+    h.criterion.anchors = c.u32("anchors");
+    if (Status s = c.status(); !s)
+      fields.fail(s.message());
+  }
+  if (present("prompts"))
+    h.prompts = fields.u32("prompts");
+  if (present("prompts_hash"))
+    h.promptsHash = fields.string("prompts_hash");
+  if (present("seed"))
+    h.seed = fields.integer("seed");
+  if (present("tool"))
+    h.tool = fields.string("tool");
+  if (Status s = fields.status(); !s)
+    return s.takeError();
+  if (Status s = validateHeader(h, where); !s)
+    return s.takeError();
+  return h;
+}
+
+Status validateMask(const BlockMask &mask, uint32_t blocks, uint32_t layer, uint32_t head,
+                    uint32_t step, const std::string &where) {
+  auto site = [&] {
+    return fmt::format("{}: layer {}, head {}, step {}", where, layer, head, step);
+  };
+  if (mask.rows() != blocks || mask.cols() != blocks)
+    return Error{fmt::format("{}: got a mask of {}x{} blocks, wanted {}x{}", site(), mask.rows(),
+                             mask.cols(), blocks, blocks)};
+  for (uint32_t r = 0; r < blocks; ++r) {
+    if (blocks % 8 && mask.row(r).back() >> (blocks % 8))
+      return Error{
+          fmt::format("{}: row {} has bits beyond the grid's {} key blocks", site(), r, blocks)};
+    if (mask.count(r) == 0)
+      return Error{fmt::format("{}: row {} keeps no key block, wanted at least one", site(), r)};
+  }
+  return {};
+}
+
+} // namespace calibatt

@@ -1,0 +1,49 @@
+// The JSON document of a profile, `__metadata__.calibatt`, and what both the
+// reader and the writer check.
+#pragma once
+
+#include "calib_profiles/Profile.h"
+#include "runtime/format/Json.h"
+
+#include <string>
+
+namespace calibatt {
+
+constexpr const char *kProfileFormat = "calibatt.profile";
+constexpr const char *kBitmapFormat = "calibatt.bitmaps";
+constexpr const char *kMetadataKey = "calibatt";
+constexpr const char *kFormatVersion = "1.0";
+
+constexpr uint32_t kMaxLayers = 1024;
+constexpr uint32_t kMaxProfileHeads = 256;
+constexpr uint32_t kMaxSteps = 1024;
+constexpr uint32_t kMaxBlocks = 4096;
+constexpr uint64_t kMaxSites = 1u << 24;
+/// All masks of one (layer, head), decoded.
+constexpr uint64_t kMaxHeadBytes = 1u << 30;
+
+/// Every limit of README.md; `where` begins the message.
+Status validateHeader(const ProfileHeader &header, const std::string &where);
+
+/// The document as stored.
+Result<std::string> encodeHeader(const ProfileHeader &header, const std::string &where);
+
+/// Parses and validates. `format` is the wanted value of the field `format`;
+/// in kBitmapFormat everything about how the masks were made is optional.
+Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &format,
+                                   const std::string &where);
+
+/// Reads the member `grid`, [frames, height, width].
+Grid readGrid(JsonFields &fields);
+/// Reads the member `steps`, objects of timestep, sigma and module.
+std::vector<StepInfo> readSteps(JsonFields &fields);
+
+/// Refuses a mask of the wrong shape, with bits beyond the grid, or with an
+/// empty row; the message names layer, head, step and row.
+Status validateMask(const BlockMask &mask, uint32_t blocks, uint32_t layer, uint32_t head,
+                    uint32_t step, const std::string &where);
+
+/// Bytes of one mask as stored.
+uint64_t maskBytes(const ProfileHeader &header);
+
+} // namespace calibatt
