@@ -8,6 +8,7 @@
 // of P may be touched: that would serialise every wgmma of the kernel.
 #pragma once
 
+#include "descriptor.cuh"
 #include "online_softmax.cuh"
 #include "ptx/mbarrier.cuh"
 #include "ptx/wgmma.cuh"
@@ -111,8 +112,8 @@ private:
   }
 
   CALIBATT_DEVICE void issueQK(u32 stage) {
-    u64 a = ptx::descriptorKMajor(smem.q() + warpgroup * 8192);
-    u64 b = ptx::descriptorKMajor(smem.k(stage));
+    u64 a = descriptorKMajor(smem.q() + warpgroup * 8192);
+    u64 b = descriptorKMajor(smem.k(stage));
 #pragma unroll
     for (int k = 0; k < kSteps16; ++k) {
       u64 advance = u64(k / 4) * (kHalf >> 4) + u64(k % 4) * 2;
@@ -121,7 +122,7 @@ private:
   }
 
   CALIBATT_DEVICE void issuePV(u32 stage, bool accumulate) {
-    u64 b = ptx::descriptorMnMajor<S.head_dim == 128 ? int(kHalf) : 0>(smem.v(stage));
+    u64 b = descriptorMnMajor<S.head_dim == 128 ? int(kHalf) : 0>(smem.v(stage));
 #pragma unroll
     for (int k = 0; k < kTileKeys / 16; ++k)
       ptx::wgmmaRS(o, p + 4 * k, b + u64(k) * 128, k > 0 || accumulate);

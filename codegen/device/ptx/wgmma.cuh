@@ -1,6 +1,5 @@
 // wgmma: the warpgroup matrix instructions, m64 x N x k16, bf16 in, float32
-// accumulate. Tile descriptors are for 128-byte swizzled tiles as TMA writes
-// them: 64-column halves, rows of 128 bytes, bases 1024-aligned.
+// accumulate; operands in shared memory by descriptor (descriptor.cuh).
 #pragma once
 
 #include "types.cuh"
@@ -26,16 +25,6 @@ template <int N> CALIBATT_DEVICE void wgmmaPin(float (&d)[N]) {
 #pragma unroll
   for (int i = 0; i < N; ++i)
     asm volatile("" : "+f"(d[i])::"memory");
-}
-
-/// Descriptor of a K-major tile (Q, K): rows are the M or N dimension. Add 2 for
-/// the next 16 columns within a 64-column half.
-CALIBATT_DEVICE u64 descriptorKMajor(u32 smem) { return 0x4000004000010000ull + (smem >> 4); }
-
-/// Descriptor of an MN-major tile (V read transposed): rows are the K dimension.
-/// Add 128 for the next 16 rows. `half_bytes` is the distance of the two halves.
-template <int HalfBytes> CALIBATT_DEVICE u64 descriptorMnMajor(u32 smem) {
-  return 0x4000004000000000ull + (u64(HalfBytes >> 4) << 16) + (smem >> 4);
 }
 
 /// wgmma.mma_async m64n128k16, A and B from shared memory, both K-major.

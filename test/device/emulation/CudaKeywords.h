@@ -1,0 +1,45 @@
+// What NVRTC knows by itself and the host compiler does not. Force-included
+// before a device source, never in other code: the macros would break it.
+#pragma once
+
+#include "Emulator.h"
+
+#define __device__
+#define __global__
+#define __forceinline__ inline
+#define __grid_constant__
+#define __launch_bounds__(...)
+#define __shared__
+#define __align__(n) __attribute__((aligned(n)))
+#define __noinline__ __attribute__((noinline))
+
+#define threadIdx (::emulator::threadIndex())
+#define blockIdx (::emulator::blockIndex())
+
+inline uint32_t __shfl_sync(unsigned, uint32_t value, int lane) {
+  return emulator::exchange(value)[lane];
+}
+inline float __shfl_xor_sync(unsigned, float value, int mask) {
+  uint32_t bits, lane = emulator::threadIndex().x % 32;
+  std::memcpy(&bits, &value, 4);
+  bits = emulator::exchange(bits)[lane ^ mask];
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline bool __any_sync(unsigned, bool value) {
+  const uint32_t *all = emulator::exchange(value);
+  for (int i = 0; i < 32; ++i)
+    if (all[i])
+      return true;
+  return false;
+}
+inline void __syncthreads() { emulator::barrier(0, 384, true); }
+inline float __int_as_float(int bits) {
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+inline int __clz(unsigned value) { return __builtin_clz(value); }
+inline size_t __cvta_generic_to_shared(const void *pointer) {
+  return static_cast<const unsigned char *>(pointer) - calibatt::dynamicSmem;
+}

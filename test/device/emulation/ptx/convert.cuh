@@ -1,0 +1,27 @@
+// Model of codegen/device/ptx/convert.cuh.
+#pragma once
+
+#include "Emulator.h"
+#include "types.cuh"
+
+namespace calibatt::ptx {
+
+inline float exp2Approx(float x) { return std::exp2(x); }
+inline float log2Approx(float x) { return std::log2(x); }
+/// Round to nearest even; NaN stays NaN.
+inline u32 roundBf16(float value) {
+  if (std::isnan(value))
+    return 0x7FFF;
+  u32 bits;
+  std::memcpy(&bits, &value, 4);
+  return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+}
+inline u32 packBf16(float low, float high) { return roundBf16(low) | roundBf16(high) << 16; }
+inline void storeShared(u32 address, u32 value) { std::memcpy(dynamicSmem + address, &value, 4); }
+inline u32 loadConstant(const u32 *address) { return *address; }
+inline void barrierSync(u32 id, u32 threads) { emulator::barrier(id, threads, true); }
+inline void barrierArrive(u32 id, u32 threads) { emulator::barrier(id, threads, false); }
+template <int Count> void registersDown() {}
+template <int Count> void registersUp() {}
+
+} // namespace calibatt::ptx
