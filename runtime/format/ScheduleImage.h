@@ -24,7 +24,12 @@ struct Schedule {
   const std::vector<uint16_t> &row(uint32_t head, uint32_t q) const {
     return classes[rowClass[size_t(head) * queryBlocks + q]];
   }
+  bool operator==(const Schedule &) const = default;
 };
+
+/// The same rows, equal ones sharing a class, classes numbered in order of
+/// first use: two schedules are the same where their canonical forms are equal.
+Schedule canonicalSchedule(const Schedule &schedule);
 
 /// Bytes of the data image of a schedule in a form (Runs or Table), without building it.
 uint64_t scheduleImageBytes(const Schedule &schedule, Form form);
@@ -35,7 +40,7 @@ std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form);
 Result<Schedule> decodeScheduleImage(std::span<const uint8_t> image, const std::string &name);
 /// Recovers the schedule of a `full` or `schedule` kernel from its emitted CUDA
 /// text: the immediates of the producer's visits and the kRowClass table.
-/// Text grammar: codegen/README.md.
+/// Text grammar: codegen/README.md. The result is canonical.
 Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::string &name);
 /// Smallest size class (4 KiB * 4^n) that holds `bytes`.
 uint32_t scheduleCapacityClass(uint64_t bytes);

@@ -1,0 +1,227 @@
+// Reads the schedule of an unrolled kernel back from its CUDA text; the grammar
+// is in codegen/README.md.
+#include "runtime/format/ScheduleImage.h"
+
+#include <fmt/format.h>
+
+#include <charconv>
+#include <optional>
+#include <string_view>
+
+namespace calibatt {
+namespace {
+
+constexpr std::string_view kSpecLine = "constexpr calibatt::AttentionSpec kSpec{";
+constexpr std::string_view kHeadsLine = "constexpr unsigned kHeads = ";
+constexpr std::string_view kTableLine = "__device__ const unsigned short kRowClass[] = {";
+constexpr std::string_view kVisit = "p.visit<";
+constexpr std::string_view kProducer = "void produce_";
+
+/// Reads numbers and literal text off the front of a line.
+class Cursor {
+public:
+  explicit Cursor(std::string_view text) : text(text) {}
+
+  bool accept(std::string_view literal) {
+    bool matches = text.substr(0, literal.size()) == literal;
+    if (matches)
+      text.remove_prefix(literal.size());
+    return matches;
+  }
+  bool skipPast(std::string_view literal) {
+    size_t found = text.find(literal);
+    if (found == text.npos)
+      return false;
+    text.remove_prefix(found + literal.size());
+    return true;
+  }
+  void skipSpaces() { text.remove_prefix(std::min(text.find_first_not_of(" \t\r"), text.size())); }
+  std::optional<uint32_t> number() {
+    uint32_t value = 0;
+    auto [end, problem] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (problem != std::errc())
+      return std::nullopt;
+    text.remove_prefix(size_t(end - text.data()));
+    return value;
+  }
+  bool empty() const { return text.empty(); }
+
+private:
+  std::string_view text;
+};
+
+class EmittedParser {
+public:
+  explicit EmittedParser(const std::string &name) : name(name) {}
+
+  Status parse(std::string_view text);
+  Result<Schedule> finish();
+
+private:
+  enum class Place { Outside, RowTable, Producer };
+
+  template <typename... Args>
+  Error error(fmt::format_string<Args...> format, Args &&...args) const {
+    return Error{fmt::format("{}: CUDA text line {}: ", name, lineNumber) +
+                 fmt::format(format, std::forward<Args>(args)...)};
+  }
+  Status parseLine(std::string_view line);
+  Status parseOutside(Cursor line);
+  Status parseRowClasses(Cursor line);
+  Status parseVisit(Cursor line);
+
+  const std::string &name;
+  size_t lineNumber = 0;
+  Place place = Place::Outside;
+  std::optional<uint32_t> tokens, heads;
+  Schedule schedule;
+  bool hasTable = false;
+};
+
+Status EmittedParser::parse(std::string_view text) {
+  while (!text.empty()) {
+    size_t end = std::min(text.find('\n'), text.size());
+    ++lineNumber;
+    if (Status status = parseLine(text.substr(0, end)); !status)
+      return status;
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  if (place != Place::Outside)
+    return error("the text ends inside {}", place == Place::RowTable ? "kRowClass" : "a producer");
+  return {};
+}
+
+Status EmittedParser::parseLine(std::string_view line) {
+  line.remove_prefix(std::min(line.find_first_not_of(" \t"), line.size()));
+  switch (place) {
+  case Place::RowTable:
+    if (line.substr(0, 2) == "};") {
+      place = Place::Outside;
+      return {};
+    }
+    return parseRowClasses(Cursor(line));
+  case Place::Producer:
+    if (line == "}") {
+      place = Place::Outside;
+      return {};
+    }
+    return parseVisit(Cursor(line));
+  case Place::Outside:
+    break;
+  }
+  return parseOutside(Cursor(line));
+}
+
+Status EmittedParser::parseOutside(Cursor line) {
+  if (line.accept(kSpecLine)) {
+    if (tokens)
+      return error("kSpec appears twice");
+    if (line.skipPast(".tokens = "))
+      tokens = line.number();
+    if (!tokens)
+      return error("kSpec does not say .tokens");
+    return {};
+  }
+  if (line.accept(kHeadsLine)) {
+    if (heads)
+      return error("kHeads appears twice");
+    heads = line.number();
+    if (!heads || !line.accept(";"))
+      return error("kHeads is not a number");
+    return {};
+  }
+  if (line.accept(kTableLine)) {
+    if (hasTable)
+      return error("kRowClass appears twice");
+    hasTable = true;
+    place = Place::RowTable;
+    return {};
+  }
+  if (line.skipPast(kProducer)) {
+    std::optional<uint32_t> number = line.number();
+    if (!number || !line.accept("("))
+      return {};
+    if (*number != schedule.classes.size())
+      return error("producer of row class {}, wanted {}", *number, schedule.classes.size());
+    schedule.classes.emplace_back();
+    place = Place::Producer;
+  }
+  return {};
+}
+
+Status EmittedParser::parseRowClasses(Cursor line) {
+  for (line.skipSpaces(); !line.empty(); line.skipSpaces()) {
+    std::optional<uint32_t> rowClass = line.number();
+    if (!rowClass)
+      return error("kRowClass has something that is not a number");
+    if (schedule.rowClass.size() >= size_t(kMaxRows) * kMaxHeads)
+      return error("kRowClass has more than {} rows", size_t(kMaxRows) * kMaxHeads);
+    schedule.rowClass.push_back(*rowClass);
+    line.skipSpaces();
+    if (!line.empty() && !line.accept(","))
+      return error("kRowClass has a number that no comma follows");
+  }
+  return {};
+}
+
+Status EmittedParser::parseVisit(Cursor line) {
+  if (!line.accept(kVisit))
+    return {};
+  std::vector<uint16_t> &row = schedule.classes.back();
+  std::optional<uint32_t> index = line.number(), block;
+  if (index && line.accept(", "))
+    block = line.number();
+  if (!block || !line.accept(">();"))
+    return error("a visit is not p.visit<number, block>();");
+  if (*index != row.size())
+    return error("visit number {}, wanted {}", *index, row.size());
+  if (*block >= kMaxRows || (!row.empty() && *block >= row.back()))
+    return error("visit of block {} after block {}, wanted going down", *block,
+                 row.empty() ? kMaxRows : row.back());
+  row.push_back(uint16_t(*block));
+  return {};
+}
+
+Result<Schedule> EmittedParser::finish() {
+  auto failure = [&](const std::string &what) { return Error{name + ": CUDA text: " + what}; };
+  if (!tokens || !heads || !hasTable)
+    return failure(fmt::format("{} is missing, so it is no unrolled kernel", !tokens ? "kSpec"
+                                                                             : !heads
+                                                                                 ? "kHeads"
+                                                                                 : "kRowClass"));
+  if (*tokens == 0 || *tokens > kMaxRows * kBlock)
+    return failure(fmt::format("tokens is {}, wanted 1 to {}", *tokens, kMaxRows * kBlock));
+  if (*heads == 0 || *heads > kMaxHeads)
+    return failure(fmt::format("kHeads is {}, wanted 1 to {}", *heads, kMaxHeads));
+  schedule.tokens = *tokens;
+  schedule.heads = *heads;
+  schedule.queryBlocks = schedule.keyBlocks = (*tokens + kBlock - 1) / kBlock;
+  uint64_t rows = uint64_t(*heads) * schedule.queryBlocks;
+  if (schedule.rowClass.size() != rows)
+    return failure(fmt::format("kRowClass has {} rows, but {} heads of {} blocks have {}",
+                               schedule.rowClass.size(), *heads, schedule.queryBlocks, rows));
+  for (size_t i = 0; i < schedule.classes.size(); ++i) {
+    const std::vector<uint16_t> &row = schedule.classes[i];
+    if (row.empty())
+      return failure(fmt::format("row class {} visits nothing", i));
+    if (row.front() >= schedule.keyBlocks)
+      return failure(fmt::format("row class {} visits block {}, but there are {}", i, row.front(),
+                                 schedule.keyBlocks));
+  }
+  for (size_t row = 0; row < rows; ++row)
+    if (schedule.rowClass[row] >= schedule.classes.size())
+      return failure(fmt::format("row {} has class {}, but there are {}", row,
+                                 schedule.rowClass[row], schedule.classes.size()));
+  return canonicalSchedule(schedule);
+}
+
+} // namespace
+
+Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::string &name) {
+  EmittedParser parser(name);
+  if (Status status = parser.parse(cuda); !status)
+    return status.takeError();
+  return parser.finish();
+}
+
+} // namespace calibatt
