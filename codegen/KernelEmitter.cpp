@@ -61,7 +61,7 @@ std::string rowClassTable(const KernelPlan &plan) {
 /// `schedule` keeps them in functions of their own: one huge function would
 /// take the compiler minutes and gigabytes.
 void emitProducer(std::string &out, const KernelPlan &plan, size_t index) {
-  out += fmt::format("__device__ {} void produce_{}(calibatt::Producer<kSpec> &p) {{\n",
+  out += fmt::format("__device__ {} void produce_{}(calibatt::Producer<kSpec> p) {{\n",
                      plan.form == Form::Full ? "__forceinline__" : "__noinline__", index);
   const std::vector<uint16_t> &blocks = plan.classes[index];
   for (size_t i = 0; i < blocks.size(); ++i)

@@ -18,7 +18,7 @@ CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 r
   float inverse[kRowsPerThread];
 #pragma unroll
   for (int i = 0; i < kRowsPerThread; ++i)
-    inverse[i] = 1.0f / c.softmax.rowSum[i];
+    inverse[i] = ptx::reciprocalApprox(c.softmax.rowSum[i]);
 
 #pragma unroll
   for (int j = 0; j < S.head_dim / 8; ++j) {

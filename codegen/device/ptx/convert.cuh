@@ -20,6 +20,13 @@ CALIBATT_DEVICE float log2Approx(float x) {
   return y;
 }
 
+/// rcp.approx.ftz: 1 / x. (A plain division is a call, and a call near wgmma is costly.)
+CALIBATT_DEVICE float reciprocalApprox(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 /// cvt.rn.bf16x2.f32: `low` in the lower half of the word.
 CALIBATT_DEVICE u32 packBf16(float low, float high) {
   u32 packed;

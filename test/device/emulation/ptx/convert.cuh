@@ -8,6 +8,7 @@ namespace calibatt::ptx {
 
 inline float exp2Approx(float x) { return std::exp2(x); }
 inline float log2Approx(float x) { return std::log2(x); }
+inline float reciprocalApprox(float x) { return 1.0f / x; }
 /// Round to nearest even; NaN stays NaN.
 inline u32 roundBf16(float value) {
   if (std::isnan(value))
