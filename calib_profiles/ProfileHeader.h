@@ -13,6 +13,8 @@ constexpr const char *kProfileFormat = "calibatt.profile";
 constexpr const char *kBitmapFormat = "calibatt.bitmaps";
 constexpr const char *kMetadataKey = "calibatt";
 constexpr const char *kFormatVersion = "1.0";
+/// What profiles of this program name as their tool.
+constexpr const char *kToolName = "calibatt 0.1.0";
 
 constexpr uint32_t kMaxLayers = 1024;
 constexpr uint32_t kMaxProfileHeads = 256;
