@@ -105,7 +105,7 @@ typedef struct calibatt_call {
    * them. */
   int64_t q_strides[3], k_strides[3], v_strides[3], o_strides[3];
   /** Natural log-sum-exp of the scaled logits over the kept keys, [batch, heads, tokens] float32,
-   * tokens contiguous; or null. Strides of [batch, head] in elements. */
+   * tokens contiguous; or null. Strides of [batch, head] in elements; both zero: contiguous. */
   float *lse;
   int64_t lse_strides[2];
   /** CUstream to launch on (null: the default stream). The host device ignores it and returns when
@@ -164,7 +164,8 @@ CALIBATT_API calibatt_status_t calibatt_session_create(calibatt_package_t *packa
 CALIBATT_API void calibatt_session_destroy(calibatt_session_t *session);
 
 /** Loads the code and uploads the schedules of `count` steps (of all steps where `steps` is null),
- * for calls of up to `batch` batch entries (0: 1). Not allowed under capture. */
+ * for calls of `batch` batch entries (0: 1); call it again for another batch size. Not allowed
+ * under capture. */
 CALIBATT_API calibatt_status_t calibatt_session_prewarm(calibatt_session_t *session,
                                                         const uint32_t *steps, size_t count,
                                                         uint32_t batch);

@@ -1,0 +1,168 @@
+#include "runtime/host/HostExecutor.h"
+
+#include "runtime/host/TileKernel.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <numbers>
+#include <thread>
+
+namespace calibatt {
+
+float bf16ToFloat(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }
+
+uint16_t floatToBf16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  if (std::isnan(value))
+    return uint16_t(bits >> 16 | 0x40);
+  return uint16_t((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+namespace {
+
+// Address of row `token` of one head of a tensor.
+const char *rowAddress(const void *data, HostDtype dtype, const HostStrides &s, const HostTile &t,
+                       uint64_t token) {
+  const int64_t element =
+      int64_t(t.batch) * s.batch + int64_t(t.head) * s.head + int64_t(token) * s.token;
+  return static_cast<const char *>(data) + element * (dtype == HostDtype::Bf16 ? 2 : 4);
+}
+
+void loadRow(const char *from, HostDtype dtype, int count, float factor, float *to) {
+  if (dtype == HostDtype::F32) {
+    std::memcpy(to, from, size_t(count) * 4);
+  } else {
+    uint16_t bits[kBlock];
+    std::memcpy(bits, from, size_t(count) * 2);
+    for (int d = 0; d < count; ++d)
+      to[d] = bf16ToFloat(bits[d]);
+  }
+  if (factor != 1.0f)
+    for (int d = 0; d < count; ++d)
+      to[d] *= factor;
+}
+
+void loadQueries(const HostLaunch &launch, const HostTile &tile, int rows, TileState &state) {
+  const float factor = float(launch.scale * std::numbers::log2e);
+  const uint64_t first = uint64_t(tile.row) * kBlock;
+  std::memset(state.q, 0, sizeof state.q);
+  for (int r = 0; r < rows; ++r)
+    loadRow(rowAddress(launch.q, launch.dtype, launch.qStrides, tile, first + uint64_t(r)),
+            launch.dtype, int(launch.headDim), factor, state.q + r * kTileStride);
+}
+
+void loadKeysAndValues(const HostLaunch &launch, const HostTile &tile, uint64_t first, int keys,
+                       TileState &state) {
+  const int dim = int(launch.headDim);
+  // Keys are transposed in strips of 16, which keeps both sides in cache lines.
+  constexpr int kStrip = 16;
+  float strip[kStrip][kBlock];
+  for (int base = 0; base < int(kBlock); base += kStrip) {
+    for (int j = 0; j < kStrip; ++j) {
+      float *value = state.v + (base + j) * kTileStride;
+      if (base + j < keys) {
+        const uint64_t token = first + uint64_t(base + j);
+        loadRow(rowAddress(launch.k, launch.dtype, launch.kStrides, tile, token), launch.dtype, dim,
+                1.0f, strip[j]);
+        loadRow(rowAddress(launch.v, launch.dtype, launch.vStrides, tile, token), launch.dtype, dim,
+                1.0f, value);
+      } else {
+        std::fill_n(strip[j], dim, 0.0f);
+        std::fill_n(value, dim, 0.0f);
+      }
+    }
+    for (int d = 0; d < dim; ++d)
+      for (int j = 0; j < kStrip; ++j)
+        state.kt[d * kTileStride + base + j] = strip[j][d];
+  }
+}
+
+void storeTile(const HostLaunch &launch, const HostTile &tile, int rows, TileState &state) {
+  const int dim = int(launch.headDim);
+  const uint64_t first = uint64_t(tile.row) * kBlock;
+  for (int r = 0; r < rows; ++r) {
+    float *o = state.o + r * kTileStride;
+    const float inverse = 1.0f / state.sum[r];
+    for (int d = 0; d < dim; ++d)
+      o[d] *= inverse;
+    char *to = const_cast<char *>(
+        rowAddress(launch.o, launch.dtype, launch.oStrides, tile, first + uint64_t(r)));
+    if (launch.dtype == HostDtype::F32) {
+      std::memcpy(to, o, size_t(dim) * 4);
+    } else {
+      uint16_t bits[kBlock];
+      for (int d = 0; d < dim; ++d)
+        bits[d] = floatToBf16(o[d]);
+      std::memcpy(to, bits, size_t(dim) * 2);
+    }
+    if (launch.lse)
+      launch.lse[int64_t(tile.batch) * launch.lseBatchStride +
+                 int64_t(tile.head) * launch.lseHeadStride + int64_t(first) + r] =
+          float((double(state.max[r]) + std::log2(double(state.sum[r]))) * std::numbers::ln2);
+  }
+}
+
+void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
+  const Schedule &schedule = *launch.schedule;
+  const auto rowsAt = [&](uint32_t block) {
+    return int(std::min<uint64_t>(kBlock, schedule.tokens - uint64_t(block) * kBlock));
+  };
+  const int rows = rowsAt(tile.row);
+  loadQueries(launch, tile, rows, state);
+  beginTile(state, int(launch.headDim));
+  for (uint16_t block : schedule.row(tile.head - launch.headBase, tile.row)) {
+    const int keys = rowsAt(block);
+    loadKeysAndValues(launch, tile, uint64_t(block) * kBlock, keys, state);
+    visitKeyBlock(state, int(launch.headDim), keys);
+  }
+  storeTile(launch, tile, rows, state);
+}
+
+} // namespace
+
+std::vector<HostTile> hostTiles(const Schedule &schedule, uint32_t batch, uint32_t headBegin,
+                                uint32_t headCount) {
+  std::vector<HostTile> tiles;
+  tiles.reserve(size_t(batch) * headCount * schedule.queryBlocks);
+  for (uint32_t b = 0; b < batch; ++b)
+    for (uint32_t h = headBegin; h < headBegin + headCount; ++h)
+      for (uint32_t row = 0; row < schedule.queryBlocks; ++row)
+        tiles.push_back({b, h, row});
+  return tiles;
+}
+
+Status runHostTiles(const HostLaunch &launch, std::span<const HostTile> tiles, uint32_t threads) {
+  const Schedule &schedule = *launch.schedule;
+  if (launch.headDim != 64 && launch.headDim != 128)
+    return Error{fmt::format("host device: head_dim {} is neither 64 nor 128", launch.headDim)};
+  for (const HostTile &tile : tiles)
+    if (tile.head - launch.headBase >= schedule.heads || tile.row >= schedule.queryBlocks)
+      return Error{fmt::format("host device: tile (head {}, row {}) is outside the schedule of {} "
+                               "heads from {} on and {} rows",
+                               tile.head, tile.row, schedule.heads, launch.headBase,
+                               schedule.queryBlocks)};
+
+  size_t count = threads ? threads : std::max(1u, std::thread::hardware_concurrency());
+  count = std::max<size_t>(1, std::min(count, tiles.size()));
+  // Made before the threads are, so that running out of memory is the caller's exception.
+  const auto states = std::make_unique<TileState[]>(count);
+  std::atomic<size_t> next{0};
+  const auto work = [&](TileState &state) {
+    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles.size();)
+      runTile(launch, tiles[i], state);
+  };
+  std::vector<std::jthread> pool;
+  for (size_t i = 1; i < count; ++i)
+    pool.emplace_back(work, std::ref(states[i]));
+  work(states[0]);
+  return {};
+}
+
+} // namespace calibatt

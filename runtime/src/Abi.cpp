@@ -1,0 +1,260 @@
+// The functions of calibatt.h: they check handles and struct sizes, keep exceptions inside and
+// leave the message of a failure for the thread.
+
+#include "runtime/src/CallCheck.h"
+#include "runtime/src/PackageState.h"
+#include "runtime/src/Session.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <exception>
+#include <new>
+
+using namespace calibatt;
+
+namespace {
+
+thread_local std::string lastError;
+
+calibatt_status_t fail(calibatt_status_t status, std::string message) {
+  lastError = std::move(message);
+  return status;
+}
+
+calibatt_status_t finish(Outcome outcome) {
+  return outcome.ok() ? CALIBATT_STATUS_OK : fail(outcome.code, std::move(outcome.message));
+}
+
+// Runs a function that returns calibatt_status_t; exceptions become statuses.
+template <typename Body> calibatt_status_t guarded(const Body &body) noexcept {
+  try {
+    try {
+      return body();
+    } catch (const std::bad_alloc &) {
+      return fail(CALIBATT_STATUS_OUT_OF_MEMORY, "out of host memory");
+    } catch (const std::exception &error) {
+      return fail(CALIBATT_STATUS_INTERNAL, error.what());
+    }
+  } catch (...) { // not even memory for the message
+    return CALIBATT_STATUS_OUT_OF_MEMORY;
+  }
+}
+
+calibatt_status_t nullArgument(const char *function, const char *argument) {
+  return fail(CALIBATT_STATUS_INVALID_ARGUMENT, fmt::format("{}: {} is null", function, argument));
+}
+
+// Copies a caller's struct of an older (shorter) or this version; what it lacks stays zero.
+template <typename T> calibatt_status_t readStruct(const char *function, const T *given, T &value) {
+  if (!given)
+    return nullArgument(function, "its struct");
+  constexpr size_t kMinimum = sizeof(size_t);
+  if (given->struct_size <= kMinimum || given->struct_size > sizeof(T))
+    return fail(CALIBATT_STATUS_INVALID_ARGUMENT,
+                fmt::format("{}: struct_size is {}, wanted at most {} (set it to the sizeof of the "
+                            "struct)",
+                            function, given->struct_size, sizeof(T)));
+  value = T{};
+  std::memcpy(&value, given, given->struct_size);
+  value.struct_size = sizeof(T);
+  return CALIBATT_STATUS_OK;
+}
+
+// Fills as much of a caller's struct as it has.
+template <typename T> calibatt_status_t writeStruct(const char *function, T value, T *result) {
+  T unused;
+  if (const auto status = readStruct(function, result, unused))
+    return status;
+  value.struct_size = result->struct_size;
+  std::memcpy(result, &value, result->struct_size);
+  return CALIBATT_STATUS_OK;
+}
+
+} // namespace
+
+const char *calibatt_version(void) { return CALIBATT_VERSION; }
+
+const char *calibatt_last_error_message(void) { return lastError.c_str(); }
+
+const char *calibatt_status_name(calibatt_status_t status) {
+  switch (status) {
+#define CALIBATT_NAME(name)                                                                        \
+  case CALIBATT_STATUS_##name:                                                                     \
+    return "CALIBATT_STATUS_" #name;
+    CALIBATT_NAME(OK)
+    CALIBATT_NAME(INVALID_ARGUMENT)
+    CALIBATT_NAME(BAD_PACKAGE)
+    CALIBATT_NAME(MISMATCH)
+    CALIBATT_NAME(NO_DEVICE)
+    CALIBATT_NAME(UNSUPPORTED_DEVICE)
+    CALIBATT_NAME(NOT_PREWARMED)
+    CALIBATT_NAME(OUT_OF_MEMORY)
+    CALIBATT_NAME(DRIVER_ERROR)
+    CALIBATT_NAME(INTERNAL)
+#undef CALIBATT_NAME
+  }
+  return "an unknown status";
+}
+
+calibatt_status_t calibatt_package_open(const char *path, calibatt_package_t **package) {
+  return guarded([&] {
+    if (!path || !package)
+      return nullArgument("calibatt_package_open", path ? "package" : "path");
+    auto reader = PackageReader::open(path);
+    if (!reader)
+      return fail(CALIBATT_STATUS_BAD_PACKAGE, reader.message());
+    *package = new calibatt_package{std::make_shared<const PackageState>(reader.take())};
+    return CALIBATT_STATUS_OK;
+  });
+}
+
+void calibatt_package_close(calibatt_package_t *package) { delete package; }
+
+calibatt_status_t calibatt_package_info(const calibatt_package_t *package,
+                                        calibatt_package_info_t *info) {
+  return guarded([&] {
+    if (!package)
+      return nullArgument("calibatt_package_info", "package");
+    const PackageReader &reader = package->state->reader;
+    const Manifest &manifest = reader.manifest();
+    const Problem &problem = manifest.problem;
+    calibatt_package_info_t value = {};
+    value.model = problem.model.c_str();
+    value.granularity = manifest.granularity.c_str();
+    value.dtype = problem.dtype.c_str();
+    value.archs = package->state->archs.c_str();
+    value.profile_digest = manifest.profileDigest.c_str();
+    value.frames = problem.frames;
+    value.height = problem.height;
+    value.width = problem.width;
+    value.tokens = problem.tokens;
+    value.max_text = problem.maxText;
+    value.layers = problem.layers;
+    value.heads = problem.heads;
+    value.steps = problem.steps;
+    value.head_dim = problem.headDim;
+    value.block = problem.block;
+    value.blocks = problem.blocks();
+    value.min_driver = manifest.minDriver;
+    value.kernels = reader.kernelCount();
+    value.code_images = reader.codeCount();
+    value.data_images = reader.dataCount();
+    value.scale = problem.scale;
+    value.file_bytes = reader.fileBytes();
+    return writeStruct("calibatt_package_info", value, info);
+  });
+}
+
+calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t layer,
+                                     uint32_t head, uint32_t step, uint8_t *bits, size_t bytes) {
+  return guarded([&] {
+    if (!package || !bits)
+      return nullArgument("calibatt_site_mask", package ? "bits" : "package");
+    const PackageReader &reader = package->state->reader;
+    const Problem &problem = reader.manifest().problem;
+    if (layer >= problem.layers || head >= problem.heads || step >= problem.steps)
+      return fail(
+          CALIBATT_STATUS_MISMATCH,
+          fmt::format("site (layer {}, head {}, step {}) is outside the package's {} layers, "
+                      "{} heads and {} steps",
+                      layer, head, step, problem.layers, problem.heads, problem.steps));
+    const size_t rowBytes = (problem.blocks() + 7) / 8;
+    if (bytes != problem.blocks() * rowBytes)
+      return fail(CALIBATT_STATUS_INVALID_ARGUMENT,
+                  fmt::format("calibatt_site_mask: {} bytes given, wanted {} ({} rows of {})",
+                              bytes, problem.blocks() * rowBytes, problem.blocks(), rowBytes));
+    const uint32_t kernel = reader.route(layer, head, step);
+    auto schedule = package->state->schedules.get(kernel);
+    if (!schedule)
+      return fail(CALIBATT_STATUS_BAD_PACKAGE, schedule.message());
+    std::memset(bits, 0, bytes);
+    for (uint32_t row = 0; row < problem.blocks(); ++row)
+      for (uint16_t column : (*schedule)->row(head - reader.kernel(kernel).headBase, row))
+        bits[row * rowBytes + column / 8] |= uint8_t(1u << (column % 8));
+    return CALIBATT_STATUS_OK;
+  });
+}
+
+calibatt_status_t calibatt_session_create(calibatt_package_t *package,
+                                          const calibatt_session_options_t *options,
+                                          calibatt_session_t **session) {
+  return guarded([&] {
+    if (!package || !session)
+      return nullArgument("calibatt_session_create", package ? "session" : "package");
+    calibatt_session_options_t value;
+    if (const auto status = readStruct("calibatt_session_create", options, value))
+      return status;
+    std::unique_ptr<Session> made;
+    if (Outcome created = Session::create(package->state, value, made); !created.ok())
+      return finish(std::move(created));
+    *session = new calibatt_session{std::move(made)};
+    return CALIBATT_STATUS_OK;
+  });
+}
+
+void calibatt_session_destroy(calibatt_session_t *session) { delete session; }
+
+calibatt_status_t calibatt_session_prewarm(calibatt_session_t *session, const uint32_t *steps,
+                                           size_t count, uint32_t batch) {
+  return guarded([&] {
+    if (!session)
+      return nullArgument("calibatt_session_prewarm", "session");
+    return finish(session->session->prewarm(steps, count, batch));
+  });
+}
+
+calibatt_status_t calibatt_attention(calibatt_session_t *session, const calibatt_call_t *call) {
+  return guarded([&] {
+    if (!session)
+      return nullArgument("calibatt_attention", "session");
+    calibatt_call_t value;
+    if (const auto status = readStruct("calibatt_attention", call, value))
+      return status;
+    return finish(session->session->attention(value));
+  });
+}
+
+calibatt_status_t calibatt_match(const calibatt_package_t *package,
+                                 const calibatt_session_t *session, const calibatt_call_t *call,
+                                 char *text, size_t size) {
+  return guarded([&] {
+    if (!package && !session)
+      return nullArgument("calibatt_match", "both package and session");
+    calibatt_call_t value;
+    if (const auto status = readStruct("calibatt_match", call, value))
+      return status;
+    std::string words;
+    Outcome outcome;
+    if (session) {
+      outcome = session->session->match(value, words);
+    } else {
+      const PackageReader &reader = package->state->reader;
+      const HeadRange all{0, reader.manifest().problem.heads};
+      CheckedCall checked;
+      outcome = checkCall(reader, all, value, checked);
+      if (outcome.ok())
+        outcome = checkSite(reader, value);
+      words = outcome.ok()
+                  ? describePlan(reader, value, planLaunches(reader, all, value.layer, value.step))
+                  : outcome.message;
+    }
+    if (text && size) {
+      const size_t length = std::min(words.size(), size - 1);
+      std::memcpy(text, words.data(), length);
+      text[length] = 0;
+    }
+    return finish(std::move(outcome));
+  });
+}
+
+calibatt_status_t calibatt_session_stats(const calibatt_session_t *session,
+                                         calibatt_session_stats_t *stats) {
+  return guarded([&] {
+    if (!session)
+      return nullArgument("calibatt_session_stats", "session");
+    calibatt_session_stats_t value = {};
+    session->session->stats(value);
+    return writeStruct("calibatt_session_stats", value, stats);
+  });
+}

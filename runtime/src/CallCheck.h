@@ -1,0 +1,18 @@
+// Whether a call fits a package, in words that name both sides.
+#pragma once
+
+#include "runtime/format/Package.h"
+#include "runtime/src/Device.h"
+
+namespace calibatt {
+
+/// Fills in the defaults of a call (contiguous strides, the package's scale and head_dim) and
+/// checks everything but pointers, layer and step. `heads` is the session's range.
+Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_call_t &call,
+                  CheckedCall &checked);
+/// Whether the package has kernels for the call's layer and step.
+Outcome checkSite(const PackageReader &package, const calibatt_call_t &call);
+/// q, k, v and o are given.
+Outcome checkPointers(const calibatt_call_t &call);
+
+} // namespace calibatt

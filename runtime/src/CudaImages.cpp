@@ -1,0 +1,255 @@
+#include "runtime/src/CudaImages.h"
+
+#include "runtime/format/ScheduleLayout.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace calibatt {
+namespace {
+
+// What cuMemAlloc rounds to, so that a budget means what it says.
+uint64_t allocationBytes(uint64_t bytes) { return (bytes + 511) & ~uint64_t(511); }
+
+} // namespace
+
+CudaImages::~CudaImages() {
+  for (auto &[key, blob] : blobs)
+    driver.memFree(blob.address);
+  for (auto &[index, code] : codes)
+    driver.libraryUnload(code.library);
+}
+
+CudaImages::BlobKey CudaImages::workKey(const KernelLaunch &launch, uint32_t batch) const {
+  return {true,
+          package.kernel(launch.kernel).order,
+          launch.headBegin - launch.headBase,
+          launch.headBegin,
+          launch.headCount,
+          batch};
+}
+
+bool CudaImages::find(const KernelLaunch &launch, uint32_t batch, ResidentKernel &resident) const {
+  const KernelRecord &record = package.kernel(launch.kernel);
+  const auto code = codes.find(record.code);
+  const auto work = blobs.find(workKey(launch, batch));
+  if (code == codes.end() || work == blobs.end())
+    return false;
+  resident.kernel = code->second.kernel;
+  resident.dynamicSmem = package.codeInfo(record.code).dynamicSmem;
+  resident.work = work->second.address;
+  resident.workCount = work->second.count;
+  resident.schedule = 0;
+  if (record.data == kNone)
+    return true;
+  const auto data = blobs.find(dataKey(record.data));
+  if (data == blobs.end())
+    return false;
+  resident.schedule = data->second.address;
+  return true;
+}
+
+void CudaImages::pin(const KernelLaunch &launch, uint32_t batch) {
+  const KernelRecord &record = package.kernel(launch.kernel);
+  if (const auto work = blobs.find(workKey(launch, batch)); work != blobs.end())
+    work->second.pinned = true;
+  if (record.data != kNone)
+    if (const auto data = blobs.find(dataKey(record.data)); data != blobs.end())
+      data->second.pinned = true;
+}
+
+Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch) {
+  ++loads;
+  // First mark what is there, so that making room never releases what this very load needs.
+  for (const KernelLaunch &launch : launches) {
+    const uint32_t data = package.kernel(launch.kernel).data;
+    if (const auto found = blobs.find(workKey(launch, batch)); found != blobs.end())
+      found->second.needed = loads;
+    if (const auto found = blobs.find(dataKey(data)); data != kNone && found != blobs.end())
+      found->second.needed = loads;
+  }
+  for (const KernelLaunch &launch : launches) {
+    if (Outcome code = loadCode(package.kernel(launch.kernel).code); !code.ok())
+      return code;
+    if (Outcome data = loadData(launch.kernel); !data.ok())
+      return data;
+    if (Outcome work = loadWork(launch, batch); !work.ok())
+      return work;
+  }
+  // A copy from pageable memory may return before it has arrived.
+  return driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
+}
+
+Outcome CudaImages::loadCode(uint32_t index) {
+  if (codes.contains(index))
+    return {};
+  const CodeImage &info = package.codeInfo(index);
+  auto fatbin = package.fatbin(index);
+  if (!fatbin)
+    return {CALIBATT_STATUS_BAD_PACKAGE, fatbin.message()};
+  const auto failed = [&](Outcome outcome) {
+    outcome.message =
+        fmt::format("{}: kernel {}: {}", package.path(), info.symbol, outcome.message);
+    return outcome;
+  };
+  Code code;
+  Outcome outcome = driver.check(driver.libraryLoadData(&code.library, fatbin->data(), nullptr,
+                                                        nullptr, 0, nullptr, nullptr, 0),
+                                 "cuLibraryLoadData");
+  if (!outcome.ok())
+    return failed(std::move(outcome));
+  // Asking for the function loads it into this context now: a lazy load at the first launch would
+  // be illegal under capture.
+  CuFunction function = nullptr;
+  outcome = driver.check(driver.libraryGetKernel(&code.kernel, code.library, info.symbol.c_str()),
+                         "cuLibraryGetKernel");
+  if (outcome.ok())
+    outcome = driver.check(driver.kernelGetFunction(&function, code.kernel), "cuKernelGetFunction");
+  if (outcome.ok())
+    outcome = driver.check(driver.kernelSetAttribute(kCuFuncMaxDynamicSharedBytes,
+                                                     int(info.dynamicSmem), code.kernel, device),
+                           "cuKernelSetAttribute");
+  if (!outcome.ok()) {
+    driver.libraryUnload(code.library);
+    return failed(std::move(outcome));
+  }
+  codes.emplace(index, code);
+  return {};
+}
+
+Outcome CudaImages::loadData(uint32_t kernel) {
+  const uint32_t index = package.kernel(kernel).data;
+  if (index == kNone)
+    return {};
+  if (const auto found = blobs.find(dataKey(index)); found != blobs.end())
+    return {};
+  auto image = package.data(index);
+  if (!image)
+    return {CALIBATT_STATUS_BAD_PACKAGE, image.message()};
+  if (Outcome sound = checkImage(*image, kernel); !sound.ok())
+    return sound;
+  return upload(dataKey(index), image->data(), image->size(), 0);
+}
+
+// The device trusts the header: what it says has to be what the package says and lie inside.
+// (The words are covered by the chunk's hash; verify decodes all of them.)
+Outcome CudaImages::checkImage(const std::vector<uint8_t> &image, uint32_t kernel) const {
+  const Problem &problem = package.manifest().problem;
+  const KernelRecord &record = package.kernel(kernel);
+  const auto bad = [&](const char *field, uint64_t got, uint64_t wanted) {
+    return Outcome{CALIBATT_STATUS_BAD_PACKAGE,
+                   fmt::format("{}: data image of kernel {}: {} is {}, wanted {}", package.path(),
+                               kernel, field, got, wanted)};
+  };
+  ScheduleHeader header;
+  if (image.size() < sizeof header)
+    return bad("size", image.size(), sizeof header);
+  std::memcpy(&header, image.data(), sizeof header);
+  if (header.magic != kScheduleMagic)
+    return bad("magic", header.magic, kScheduleMagic);
+  if (header.version != kScheduleVersion)
+    return bad("version", header.version, kScheduleVersion);
+  if (header.form != unsigned(package.codeInfo(record.code).form))
+    return bad("form", header.form, unsigned(package.codeInfo(record.code).form));
+  if (header.heads != record.heads)
+    return bad("heads", header.heads, record.heads);
+  if (header.query_blocks != problem.blocks())
+    return bad("query_blocks", header.query_blocks, problem.blocks());
+  if (header.tokens != problem.tokens)
+    return bad("tokens", header.tokens, problem.tokens);
+  const uint64_t rows = uint64_t(header.heads) * header.query_blocks * sizeof(RowEntry);
+  if (header.rows_offset > image.size() || rows > image.size() - header.rows_offset)
+    return bad("rows_offset", header.rows_offset, sizeof header);
+  const uint64_t words = uint64_t(header.word_count) * 4;
+  if (header.words_offset > image.size() || words > image.size() - header.words_offset)
+    return bad("words_offset", header.words_offset, header.rows_offset + rows);
+  return {};
+}
+
+Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
+  const BlobKey key = workKey(launch, batch);
+  if (blobs.contains(key))
+    return {};
+  const KernelRecord &record = package.kernel(launch.kernel);
+  const uint32_t blocks = package.manifest().problem.blocks();
+  std::vector<uint16_t> order;
+  if (record.order != kNone) {
+    auto stored = package.order(record.order);
+    if (!stored)
+      return {CALIBATT_STATUS_BAD_PACKAGE, stored.message()};
+    order = stored.take();
+  } else {
+    for (uint32_t tile = 0; tile < record.heads * blocks; ++tile)
+      order.push_back(uint16_t(tile));
+  }
+  std::vector<uint32_t> words;
+  words.reserve(size_t(launch.headCount) * blocks * batch);
+  for (const uint16_t tile : order) {
+    const uint32_t scheduleHead = tile / blocks;
+    if (scheduleHead - key.scheduleBegin >= launch.headCount)
+      continue;
+    for (uint32_t b = 0; b < batch; ++b)
+      words.push_back(packWork(tile % blocks, scheduleHead + launch.headBase, b));
+  }
+  if (words.size() != size_t(launch.headCount) * blocks * batch)
+    return {CALIBATT_STATUS_BAD_PACKAGE,
+            fmt::format("{}: tile order of kernel {} gives {} tiles for {} heads of {} blocks",
+                        package.path(), launch.kernel, words.size() / batch, launch.headCount,
+                        blocks)};
+  return upload(key, words.data(), words.size() * 4, uint32_t(words.size()));
+}
+
+Outcome CudaImages::makeRoom(uint64_t bytes) {
+  while (budget && bytesUsed + bytes > budget) {
+    auto oldest = blobs.end();
+    for (auto it = blobs.begin(); it != blobs.end(); ++it)
+      if (!it->second.pinned && it->second.needed < loads &&
+          (oldest == blobs.end() || it->second.needed < oldest->second.needed))
+        oldest = it;
+    if (oldest == blobs.end())
+      return {CALIBATT_STATUS_OUT_OF_MEMORY,
+              fmt::format("byte_budget is {}, but {} are in use by these steps and captured graphs "
+                          "and {} more are needed",
+                          budget, bytesUsed, bytes)};
+    // cuMemFree waits for the launches that may still read the memory.
+    if (Outcome freed = driver.check(driver.memFree(oldest->second.address), "cuMemFree");
+        !freed.ok())
+      return freed;
+    bytesUsed -= oldest->second.bytes;
+    blobs.erase(oldest);
+  }
+  return {};
+}
+
+Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count) {
+  Blob blob;
+  blob.bytes = allocationBytes(size);
+  blob.count = count;
+  blob.needed = loads;
+  if (Outcome room = makeRoom(blob.bytes); !room.ok())
+    return room;
+  if (Outcome made = driver.check(driver.memAlloc(&blob.address, blob.bytes), "cuMemAlloc");
+      !made.ok())
+    return made;
+  if (Outcome copied = driver.check(driver.memcpyHtoD(blob.address, bytes, size), "cuMemcpyHtoD");
+      !copied.ok()) {
+    driver.memFree(blob.address);
+    return copied;
+  }
+  bytesUsed += blob.bytes;
+  blobs.emplace(key, blob);
+  return {};
+}
+
+DeviceStats CudaImages::stats() const {
+  DeviceStats stats;
+  stats.bytes = bytesUsed;
+  stats.codeImages = uint32_t(codes.size());
+  for (const auto &[key, blob] : blobs)
+    stats.dataImages += !key.work;
+  return stats;
+}
+
+} // namespace calibatt

@@ -1,0 +1,79 @@
+// What a session keeps on its GPU: loaded code images, data images (schedules) and work lists,
+// within a byte budget. Not synchronised: CudaDevice locks.
+#pragma once
+
+#include "runtime/src/CudaDriver.h"
+#include "runtime/src/Device.h"
+
+#include <map>
+#include <set>
+#include <tuple>
+#include <vector>
+
+namespace calibatt {
+
+/// Everything a launch needs that is already on the device.
+struct ResidentKernel {
+  CuKernel kernel = nullptr;
+  uint32_t dynamicSmem = 0;
+  CuDevicePtr schedule = 0; ///< 0 where the schedule is in the code
+  CuDevicePtr work = 0;
+  uint32_t workCount = 0;
+};
+
+class CudaImages {
+public:
+  CudaImages(const CudaDriver &driver, const PackageReader &package, CuDevice device,
+             uint64_t byteBudget)
+      : driver(driver), package(package), device(device), budget(byteBudget) {}
+  ~CudaImages(); ///< the context has to be current
+
+  /// False where something of the launch is not resident.
+  bool find(const KernelLaunch &launch, uint32_t batch, ResidentKernel &resident) const;
+  /// Loads and uploads what the launches lack; may release what they do not need.
+  Outcome load(std::span<const KernelLaunch> launches, uint32_t batch);
+  /// Never releases what the launch needs: a captured graph has its addresses.
+  void pin(const KernelLaunch &launch, uint32_t batch);
+  DeviceStats stats() const;
+
+private:
+  /// A data image (its index and zeros), or a work list.
+  struct BlobKey {
+    bool work = false;
+    uint32_t index = 0; ///< data image, or tile order
+    uint32_t scheduleBegin = 0, headBegin = 0, headCount = 0, batch = 0;
+    auto operator<=>(const BlobKey &) const = default;
+  };
+  struct Blob {
+    CuDevicePtr address = 0;
+    uint64_t bytes = 0;
+    uint32_t count = 0;  ///< words of a work list
+    uint64_t needed = 0; ///< number of the load that needed it last
+    bool pinned = false;
+  };
+  struct Code {
+    CuLibrary library = nullptr;
+    CuKernel kernel = nullptr;
+  };
+
+  static BlobKey dataKey(uint32_t data) { return {false, data}; }
+  BlobKey workKey(const KernelLaunch &launch, uint32_t batch) const;
+  Outcome loadCode(uint32_t code);
+  Outcome loadData(uint32_t kernel);
+  Outcome loadWork(const KernelLaunch &launch, uint32_t batch);
+  Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count);
+  /// Frees the blobs needed longest ago until `bytes` more fit the budget.
+  Outcome makeRoom(uint64_t bytes);
+  Outcome checkImage(const std::vector<uint8_t> &image, uint32_t kernel) const;
+
+  const CudaDriver &driver;
+  const PackageReader &package;
+  const CuDevice device;
+  const uint64_t budget;
+  std::map<uint32_t, Code> codes;
+  std::map<BlobKey, Blob> blobs;
+  uint64_t bytesUsed = 0;
+  uint64_t loads = 0;
+};
+
+} // namespace calibatt

@@ -1,0 +1,36 @@
+// The schedule of a package's kernel, from the very bytes the kernel reads: its data image, or the
+// visits of its emitted CUDA text.
+#pragma once
+
+#include "runtime/format/Package.h"
+#include "runtime/format/ScheduleImage.h"
+
+#include <list>
+#include <memory>
+#include <mutex>
+
+namespace calibatt {
+
+/// Decodes and checks it against the package: tokens, heads and blocks have to agree.
+Result<Schedule> kernelSchedule(const PackageReader &package, uint32_t kernel);
+
+/// The schedules used last; safe from several threads.
+class ScheduleCache {
+public:
+  explicit ScheduleCache(const PackageReader &package) : package(package) {}
+  Result<std::shared_ptr<const Schedule>> get(uint32_t kernel);
+
+private:
+  // A 720p step of 40 heads decodes to about 10 MB.
+  static constexpr size_t kEntries = 8;
+  struct Entry {
+    uint32_t kernel;
+    std::shared_ptr<const Schedule> schedule;
+  };
+
+  const PackageReader &package;
+  std::mutex mutex;
+  std::list<Entry> entries; ///< most recently used first
+};
+
+} // namespace calibatt
