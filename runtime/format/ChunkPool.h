@@ -1,0 +1,91 @@
+// Many byte strings in one tensor: grouped into zstd chunks that are hashed and
+// decoded on their own. A package keeps its code, schedules, orders and texts so.
+//
+//   <name>/pool    U8  [bytes]      chunks, each zero-padded to 64
+//   <name>/chunks  U64 [chunks, 2]  bytes of the frame, decoded bytes
+//   <name>/hash    U8  [chunks, 16 or 32]  of the frame and its padding
+//   <name>/items   U64 [items, 3]   chunk, offset in the decoded chunk, bytes
+#pragma once
+
+#include "runtime/format/Hash.h"
+#include "runtime/format/Result.h"
+#include "runtime/format/Safetensors.h"
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace calibatt {
+
+/// Which digest guards the chunks.
+enum class ChunkHash { Xxh128, Sha256 };
+
+/// Items are deduplicated by content. Chunks are compressed as they fill up, so
+/// that a big package is never held decoded.
+class ChunkPoolWriter {
+public:
+  ChunkPoolWriter(std::string name, ChunkHash hash) : name(std::move(name)), hash(hash) {}
+
+  /// Returns the item's number: the same for the same bytes.
+  uint32_t add(std::span<const uint8_t> bytes);
+  uint32_t add(const std::string &text);
+  uint32_t count() const { return uint32_t(items.size()); }
+  /// What failed in an add().
+  const Status &status() const { return outcome; }
+
+  struct Table {
+    std::string name;
+    DType dtype;
+    std::vector<uint64_t> shape;
+    std::vector<uint8_t> bytes;
+  };
+  /// Streams the pool into `out`; appends the tables to `tables`, the pool
+  /// without its bytes among them.
+  Status writePool(SafetensorsWriter &out, std::vector<Table> &tables) const;
+
+private:
+  struct Chunk {
+    std::vector<uint8_t> frame; ///< padded
+    uint64_t frameBytes, rawBytes;
+  };
+  struct Item {
+    uint64_t chunk, offset, bytes;
+  };
+  static Result<Chunk> compress(std::span<const uint8_t> raw);
+
+  std::string name;
+  ChunkHash hash;
+  std::vector<Chunk> chunks;
+  std::vector<uint8_t> pending; ///< decoded bytes of the chunk being filled
+  std::vector<Item> items;
+  std::map<Sha256Digest, uint32_t> known;
+  Status outcome;
+};
+
+/// Views into an open file, which must outlive it. Safe from several threads.
+class ChunkPoolReader {
+public:
+  /// Checks every bound; the chunks' hashes are checked when they are read.
+  static Result<ChunkPoolReader> open(const SafetensorsReader &file, const std::string &name,
+                                      ChunkHash hash);
+
+  uint32_t count() const { return uint32_t(items.size() / 3); }
+  uint64_t itemBytes(uint32_t item) const { return items[3 * size_t(item) + 2]; }
+  /// Decodes the item's chunk. `item` is less than count().
+  Result<std::vector<uint8_t>> item(uint32_t item) const;
+  Result<std::string> text(uint32_t item) const;
+  uint64_t storedBytes() const { return pool.size(); }
+  /// Sum of the items' bytes.
+  uint64_t rawBytes() const;
+
+private:
+  std::string where; ///< "file: name"
+  ChunkHash hash = ChunkHash::Xxh128;
+  std::span<const uint8_t> pool, hashes;
+  std::vector<uint64_t> chunks, items;
+  std::vector<uint64_t> begins; ///< of each chunk in the pool, and the pool's end
+};
+
+} // namespace calibatt
