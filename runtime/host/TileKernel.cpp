@@ -12,30 +12,37 @@ namespace {
 
 constexpr int kRows = int(kBlock);
 
-// A block of Rows x Cols of c (+)= a * b, held in registers over the whole inner dimension.
-template <int Rows, int Cols>
+// A block of Rows x (Vectors * Lanes) of c (+)= a * b, held in registers over the whole inner
+// dimension. Lanes is the width of a register: wider vectors would live in memory.
+template <int Rows, int Vectors, int Lanes>
 CALIBATT_INLINE void productBlock(const float *a, const float *b, float *c, int inner, bool add) {
-  typedef float Vector __attribute__((vector_size(Cols * sizeof(float)), aligned(4), may_alias));
-  Vector sums[Rows];
+  typedef float Vector __attribute__((vector_size(Lanes * sizeof(float)), aligned(4), may_alias));
+  Vector sums[Rows][Vectors];
   for (int r = 0; r < Rows; ++r)
-    sums[r] = add ? *reinterpret_cast<const Vector *>(c + r * kTileStride) : Vector{};
+    for (int i = 0; i < Vectors; ++i)
+      sums[r][i] =
+          add ? *reinterpret_cast<const Vector *>(c + r * kTileStride + i * Lanes) : Vector{};
   for (int d = 0; d < inner; ++d) {
-    const Vector column = *reinterpret_cast<const Vector *>(b + d * kTileStride);
+    Vector columns[Vectors];
+    for (int i = 0; i < Vectors; ++i)
+      columns[i] = *reinterpret_cast<const Vector *>(b + d * kTileStride + i * Lanes);
     for (int r = 0; r < Rows; ++r)
-      sums[r] += a[r * kTileStride + d] * column;
+      for (int i = 0; i < Vectors; ++i)
+        sums[r][i] += a[r * kTileStride + d] * columns[i];
   }
   for (int r = 0; r < Rows; ++r)
-    *reinterpret_cast<Vector *>(c + r * kTileStride) = sums[r];
+    for (int i = 0; i < Vectors; ++i)
+      *reinterpret_cast<Vector *>(c + r * kTileStride + i * Lanes) = sums[r][i];
 }
 
 // c[128][cols] (+)= a[128][inner] * b[inner][cols]; one panel of b stays in the L1 cache.
-template <int Rows, int Cols>
+template <int Rows, int Vectors, int Lanes>
 CALIBATT_INLINE void product(const float *a, const float *b, float *c, int inner, int cols,
                              bool add) {
-  for (int col = 0; col < cols; col += Cols)
+  for (int col = 0; col < cols; col += Vectors * Lanes)
     for (int row = 0; row < kRows; row += Rows)
-      productBlock<Rows, Cols>(a + row * kTileStride, b + col, c + row * kTileStride + col, inner,
-                               add);
+      productBlock<Rows, Vectors, Lanes>(a + row * kTileStride, b + col,
+                                         c + row * kTileStride + col, inner, add);
 }
 
 // 2^x for x <= 0, to about 1e-7 relative; results below 2^-126 stay there, NaN stays NaN.
@@ -96,23 +103,24 @@ CALIBATT_INLINE void onlineSoftmax(TileState &tile, int headDim, int keys) {
   }
 }
 
-template <int Rows, int Cols> CALIBATT_INLINE void visit(TileState &tile, int headDim, int keys) {
-  product<Rows, Cols>(tile.q, tile.kt, tile.s, headDim, kRows, false);
+template <int Rows, int Vectors, int Lanes>
+CALIBATT_INLINE void visit(TileState &tile, int headDim, int keys) {
+  product<Rows, Vectors, Lanes>(tile.q, tile.kt, tile.s, headDim, kRows, false);
   onlineSoftmax(tile, headDim, keys);
-  product<Rows, Cols>(tile.s, tile.v, tile.o, kRows, headDim, true);
+  product<Rows, Vectors, Lanes>(tile.s, tile.v, tile.o, kRows, headDim, true);
 }
 
 using Visit = void (*)(TileState &, int, int);
 
-void visitBaseline(TileState &tile, int headDim, int keys) { visit<4, 8>(tile, headDim, keys); }
+void visitBaseline(TileState &tile, int headDim, int keys) { visit<4, 2, 4>(tile, headDim, keys); }
 
 #if defined(__x86_64__)
 __attribute__((target("avx2,fma"))) void visitAvx2(TileState &tile, int headDim, int keys) {
-  visit<4, 16>(tile, headDim, keys);
+  visit<4, 2, 8>(tile, headDim, keys);
 }
 __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,prefer-vector-width=512,fma"))) void
 visitAvx512(TileState &tile, int headDim, int keys) {
-  visit<8, 32>(tile, headDim, keys);
+  visit<8, 2, 16>(tile, headDim, keys);
 }
 #endif
 
