@@ -25,9 +25,10 @@ void ProfileSummariser::add(uint32_t layer, const HeadProfile &head) {
     return head.stats[step].repetition >= header.criterion.gamma;
   };
   std::vector<double> runs;
-  for (const BlockMask &mask : head.masks)
-    runs.push_back(double(mask.runs()) / mask.rows());
-  sums.distinctMasks += head.masks.size();
+  for (auto mask = head.masks.begin(); mask != head.masks.end(); ++mask) {
+    runs.push_back(double(mask->runs()) / mask->rows());
+    sums.distinctMasks += std::find(head.masks.begin(), mask, *mask) == mask;
+  }
   uint32_t repetitiveSteps = 0;
   for (uint32_t step = 0; step < steps; ++step) {
     SiteMeans site;

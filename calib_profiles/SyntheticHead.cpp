@@ -32,7 +32,7 @@ constexpr uint32_t kNoiseRows = 3;
 constexpr double kStepNoise = 0.55;   // of log energies, one standard deviation
 constexpr double kPromptNoise = 0.35; // the same, between prompts
 // How far the noise has turned by the last step: fast at first, then slowly.
-constexpr double kEarlyTurn = 1.0, kLateTurn = 0.5, kTurnRate = 9;
+constexpr double kEarlyTurn = 0.7, kLateTurn = 7, kTurnRate = 9;
 
 /// Sum of four uniforms, scaled to mean 0 and variance 1.
 float nearNormal(uint64_t bits) {

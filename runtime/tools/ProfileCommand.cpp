@@ -1,0 +1,174 @@
+// `calibatt profile synth|info|import`: make, read and convert profiles.
+#include "calib_profiles/BitmapImport.h"
+#include "calib_profiles/HeadStream.h"
+#include "calib_profiles/Synthesis.h"
+#include "runtime/tools/Commands.h"
+#include "runtime/tools/ProfileTables.h"
+#include "runtime/tools/Report.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace calibatt {
+
+namespace {
+
+/// Writes a profile whose heads `produce` makes, and reports what it is.
+int writeProfile(const std::string &what, const std::string &path, const ProfileHeader &header,
+                 unsigned jobs, bool json, const ProduceHead &produce) {
+  Result<ProfileWriter> writer = ProfileWriter::create(path, header);
+  if (!writer)
+    return reportFailure(writer.message());
+  ProfileSummariser summariser(header);
+  const uint64_t heads = uint64_t(header.layers) * header.heads;
+  Status status;
+  {
+    ProgressLine progress(what, heads);
+    status =
+        streamHeads(heads, jobs, produce, [&](uint64_t index, const HeadProfile &head) -> Status {
+          if (Status s = writer->append(head); !s)
+            return s;
+          summariser.add(uint32_t(index / header.heads), head);
+          progress.update(index + 1);
+          return {};
+        });
+    if (status)
+      status = writer->finish();
+  }
+  if (!status)
+    return reportFailure(status.message());
+  const ProfileSummary summary = summariser.finish();
+  if (json)
+    return printJson(profileJson(path, fileSize(path), header, summary));
+  return printText(profileText(path, fileSize(path), header, summary, stdoutStyle()));
+}
+
+struct CommonOptions {
+  std::string output;
+  unsigned jobs = 0;
+  bool json = false;
+};
+
+void addCommonOptions(CLI::App &command, CommonOptions &options) {
+  command.add_option("-o,--output", options.output, "the profile to write")
+      ->type_name("FILE")
+      ->required();
+  command.add_option("-j,--jobs", options.jobs, "threads; 0: one a core")
+      ->type_name("N")
+      ->check(CLI::Range(0, 256));
+  command.add_flag("--json", options.json, "report as JSON");
+}
+
+void addSynth(CLI::App &profile, int &exitCode) {
+  struct Options : CommonOptions {
+    SynthesisOptions synthesis;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App &command =
+      *profile.add_subcommand("synth", "make a profile from the geometry of a video's tokens");
+  std::vector<std::string> presets;
+  for (const SynthesisPreset &preset : synthesisPresets())
+    presets.push_back(preset.name);
+  command.add_option("--preset", options->synthesis.preset, "model and video size")
+      ->required()
+      ->check(CLI::IsMember(presets));
+  command
+      .add_option("--layers", options->synthesis.layers,
+                  "make N layers, spread evenly over the model")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--heads", options->synthesis.heads, "make the first N heads")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command
+      .add_option("--steps", options->synthesis.steps,
+                  "make N steps, spread evenly over the schedule")
+      ->type_name("N")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--seed", options->synthesis.seed, "another seed, another profile")
+      ->type_name("N");
+  addCommonOptions(command, *options);
+  command.callback([options, &exitCode] {
+    Result<Synthesis> synthesis = Synthesis::create(options->synthesis);
+    if (!synthesis) {
+      exitCode = reportFailure(synthesis.message());
+      return;
+    }
+    const ProfileHeader &header = synthesis->header();
+    exitCode = writeProfile("heads made", options->output, header, options->jobs, options->json,
+                            [&](uint64_t index) -> Result<HeadProfile> {
+                              return synthesis->head(uint32_t(index / header.heads),
+                                                     uint32_t(index % header.heads));
+                            });
+  });
+}
+
+void addImport(CLI::App &profile, int &exitCode) {
+  struct Options : CommonOptions {
+    std::string input, model;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App &command =
+      *profile.add_subcommand("import", "convert plain bitmaps (mask/<layer>/<step>) to a profile");
+  command.add_option("masks", options->input, "safetensors file of bitmaps")
+      ->type_name("FILE")
+      ->required();
+  command.add_option("--model", options->model, "model id instead of the file's");
+  addCommonOptions(command, *options);
+  command.callback([options, &exitCode] {
+    Result<BitmapReader> bitmaps = BitmapReader::open(options->input);
+    if (!bitmaps) {
+      exitCode = reportFailure(bitmaps.message());
+      return;
+    }
+    ProfileHeader header = bitmaps->header();
+    if (!options->model.empty())
+      header.model = options->model;
+    exitCode = writeProfile(
+        "heads read", options->output, header, options->jobs, options->json, [&](uint64_t index) {
+          return bitmaps->head(uint32_t(index / header.heads), uint32_t(index % header.heads));
+        });
+  });
+}
+
+void addInfo(CLI::App &profile, int &exitCode) {
+  struct Options {
+    std::string input;
+    bool json = false;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App &command = *profile.add_subcommand("info", "what a profile amounts to");
+  command.add_option("profile", options->input, "profile")->type_name("FILE")->required();
+  command.add_flag("--json", options->json, "report as JSON");
+  command.callback([options, &exitCode] {
+    Result<ProfileReader> reader = ProfileReader::open(options->input);
+    if (!reader) {
+      exitCode = reportFailure(reader.message());
+      return;
+    }
+    Result<ProfileSummary> summary = summarise(*reader);
+    if (!summary) {
+      exitCode = reportFailure(summary.message());
+      return;
+    }
+    const uint64_t bytes = fileSize(options->input);
+    exitCode = options->json
+                   ? printJson(profileJson(options->input, bytes, reader->header(), *summary))
+                   : printText(profileText(options->input, bytes, reader->header(), *summary,
+                                           stdoutStyle()));
+  });
+}
+
+} // namespace
+
+void addProfile(CLI::App &app, int &exitCode) {
+  CLI::App &profile = *app.add_subcommand("profile", "make, read and convert profiles");
+  profile.require_subcommand(1);
+  addSynth(profile, exitCode);
+  addInfo(profile, exitCode);
+  addImport(profile, exitCode);
+}
+
+} // namespace calibatt
