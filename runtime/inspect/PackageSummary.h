@@ -1,0 +1,32 @@
+// A package as a whole: what `inspect info` says.
+#pragma once
+
+#include "runtime/format/Package.h"
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace calibatt {
+
+struct TextStyle;
+
+/// Aggregates over all sites and kernels of a package.
+struct PackageSummary {
+  struct FormCount {
+    Form form = Form::Runs;
+    uint32_t codeImages = 0, kernels = 0;
+    uint64_t sites = 0;
+    uint64_t codeBytes = 0, dataBytes = 0; ///< machine code; decoded schedules
+  };
+  std::vector<FormCount> forms; ///< those present, most unrolled first
+  uint64_t sites = 0;
+  double meanDensity = 0, minDensity = 0, maxDensity = 0;
+  double meanKeptMass = 0, minKeptMass = 0;
+  uint64_t visits = 0; ///< of the kernels of all sites, one batch entry
+};
+
+PackageSummary summarise(const PackageReader &package);
+std::string summaryText(const PackageReader &package, const TextStyle &style);
+nlohmann::ordered_json summaryJson(const PackageReader &package);
+
+} // namespace calibatt

@@ -1,0 +1,149 @@
+// `inspect ls`.
+#include "runtime/inspect/SiteListing.h"
+
+#include "runtime/inspect/TextTable.h"
+
+#include <charconv>
+#include <fmt/format.h>
+
+namespace calibatt {
+
+std::string siteName(const Site &site) {
+  return fmt::format("layer {}, head {}, step {}", site.layer, site.head, site.step);
+}
+
+Result<Site> parseSite(const std::string &text) {
+  uint32_t numbers[3];
+  const char *at = text.data(), *end = at + text.size();
+  for (int i = 0; i < 3; ++i) {
+    auto [next, error] = std::from_chars(at, end, numbers[i]);
+    bool closed = i < 2 ? next != end && *next == ',' : next == end;
+    if (error != std::errc() || !closed)
+      return Error{fmt::format("site \"{}\": wanted LAYER,HEAD,STEP, such as 0,1,3", text)};
+    at = next + 1;
+  }
+  return Site{numbers[0], numbers[1], numbers[2]};
+}
+
+static Status checkIndex(const PackageReader &package, const char *what, uint32_t got,
+                         uint32_t count) {
+  if (got < count)
+    return {};
+  return Error{fmt::format("{}: {} {}: the package has {} 0..{}", package.path(), what, got,
+                           std::string(what) + "s", count - 1)};
+}
+
+Status checkSite(const PackageReader &package, const Site &site) {
+  const Problem &problem = package.manifest().problem;
+  if (Status s = checkIndex(package, "layer", site.layer, problem.layers); !s)
+    return s;
+  if (Status s = checkIndex(package, "head", site.head, problem.heads); !s)
+    return s;
+  return checkIndex(package, "step", site.step, problem.steps);
+}
+
+const char *formLabel(Form form) {
+  switch (form) {
+  case Form::Full:
+    return "full";
+  case Form::Schedule:
+    return "schedule";
+  case Form::Runs:
+    return "runs";
+  case Form::Table:
+    return "table";
+  }
+  return "unknown";
+}
+
+SiteRow siteRow(const PackageReader &package, const Site &site) {
+  SiteRow row;
+  row.site = site;
+  row.kernel = package.route(site.layer, site.head, site.step);
+  row.record = package.kernel(row.kernel);
+  row.stats = package.stats(site.layer, site.head, site.step);
+  const CodeImage &code = package.codeInfo(row.record.code);
+  row.symbol = code.symbol;
+  row.arch = code.arch;
+  row.form = code.form;
+  row.registers = code.registers;
+  row.spillStores = code.spillStores;
+  row.spillLoads = code.spillLoads;
+  row.codeBytes = code.codeBytes;
+  row.smemBytes = code.staticSmem + code.dynamicSmem;
+  if (row.record.data != kNone)
+    row.dataBytes = package.dataBytes(row.record.data);
+  return row;
+}
+
+Result<SiteListing> listSites(const PackageReader &package, const SiteFilter &filter) {
+  if (Status s = checkSite(
+          package, {filter.layer.value_or(0), filter.head.value_or(0), filter.step.value_or(0)});
+      !s)
+    return s.takeError();
+  const Problem &problem = package.manifest().problem;
+  auto first = [](std::optional<uint32_t> wanted) { return wanted.value_or(0); };
+  auto end = [](std::optional<uint32_t> wanted, uint32_t count) {
+    return wanted ? *wanted + 1 : count;
+  };
+  SiteListing listing;
+  for (uint32_t l = first(filter.layer); l < end(filter.layer, problem.layers); ++l)
+    for (uint32_t h = first(filter.head); h < end(filter.head, problem.heads); ++h)
+      for (uint32_t s = first(filter.step); s < end(filter.step, problem.steps); ++s)
+        if (listing.matched++ < filter.limit)
+          listing.rows.push_back(siteRow(package, {l, h, s}));
+  return listing;
+}
+
+std::string listingText(const SiteListing &listing, const TextStyle &style) {
+  TextTable table({">layer", ">head", ">step", ">kernel", "form", ">density", ">kept mass",
+                   ">registers", ">spills", ">code bytes", ">data bytes", "symbol"});
+  for (const SiteRow &row : listing.rows)
+    table.addRow({std::to_string(row.site.layer), std::to_string(row.site.head),
+                  std::to_string(row.site.step), std::to_string(row.kernel), formLabel(row.form),
+                  percentage(row.stats.density), percentage(row.stats.keptMass),
+                  std::to_string(row.registers), std::to_string(row.spillStores + row.spillLoads),
+                  groupedNumber(row.codeBytes),
+                  row.dataBytes ? groupedNumber(row.dataBytes) : "in code", row.symbol});
+  std::string text = table.text(style);
+  if (listing.rows.size() < listing.matched)
+    text += fmt::format("  ... {} of {} shown\n", groupedNumber(listing.rows.size()),
+                        counted(listing.matched, "site"));
+  return text;
+}
+
+nlohmann::ordered_json siteRowJson(const SiteRow &row) {
+  const KernelRecord &record = row.record;
+  nlohmann::ordered_json json = {
+      {"layer", row.site.layer},
+      {"head", row.site.head},
+      {"step", row.site.step},
+      {"kernel", row.kernel},
+      {"form", formLabel(row.form)},
+      {"density", row.stats.density},
+      {"kept_mass", row.stats.keptMass},
+      {"repetition", row.stats.repetition},
+      {"registers", row.registers},
+      {"spill_store_bytes", row.spillStores},
+      {"spill_load_bytes", row.spillLoads},
+      {"shared_memory_bytes", row.smemBytes},
+      {"code_bytes", row.codeBytes},
+      {"data_bytes", row.dataBytes},
+      {"symbol", row.symbol},
+      {"arch", row.arch},
+      {"kernel_heads", {record.headBase, record.headBase + record.heads}},
+      {"kernel_visits", record.visits},
+      {"predicted_us", record.predictedMicros},
+      {"reason", record.reason},
+  };
+  return json;
+}
+
+nlohmann::ordered_json listingJson(const SiteListing &listing) {
+  nlohmann::ordered_json sites = nlohmann::ordered_json::array();
+  for (const SiteRow &row : listing.rows)
+    sites.push_back(siteRowJson(row));
+  return {{"matched", listing.matched}, {"sites", std::move(sites)}};
+}
+
+} // namespace calibatt

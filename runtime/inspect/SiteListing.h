@@ -1,0 +1,63 @@
+// Sites of a package as rows: what runs where, and what it costs.
+#pragma once
+
+#include "runtime/format/Package.h"
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace calibatt {
+
+struct TextStyle;
+
+/// One (layer, head, step).
+struct Site {
+  uint32_t layer = 0, head = 0, step = 0;
+};
+
+/// "layer 3, head 1, step 0".
+std::string siteName(const Site &site);
+/// Parses "L,H,S"; the error says what was found.
+Result<Site> parseSite(const std::string &text);
+/// Fails, naming the file and both numbers, where the site is outside the problem.
+Status checkSite(const PackageReader &package, const Site &site);
+
+/// "full", "schedule", "runs", "table".
+const char *formLabel(Form form);
+
+/// Which sites `inspect ls` shows; an absent number matches all.
+struct SiteFilter {
+  std::optional<uint32_t> layer, head, step;
+  uint64_t limit = ~uint64_t(0); ///< rows at most
+};
+
+/// One row of `inspect ls`.
+struct SiteRow {
+  Site site;
+  uint32_t kernel = 0;
+  KernelRecord record;
+  PackageSiteStats stats;
+  std::string symbol;
+  std::string arch;
+  uint32_t registers = 0, spillStores = 0, spillLoads = 0, codeBytes = 0, smemBytes = 0;
+  uint64_t dataBytes = 0; ///< of the data image, decoded; 0 where the schedule is in the code
+  Form form = Form::Runs;
+};
+
+/// The rows that pass the filter, layer-major, then head, then step.
+struct SiteListing {
+  std::vector<SiteRow> rows;
+  uint64_t matched = 0; ///< rows before the limit
+};
+
+/// The site must be inside the problem.
+SiteRow siteRow(const PackageReader &package, const Site &site);
+/// Fails where a filter names a layer, head or step the package has not.
+Result<SiteListing> listSites(const PackageReader &package, const SiteFilter &filter);
+std::string listingText(const SiteListing &listing, const TextStyle &style);
+nlohmann::ordered_json listingJson(const SiteListing &listing);
+nlohmann::ordered_json siteRowJson(const SiteRow &row);
+
+} // namespace calibatt

@@ -1,0 +1,128 @@
+// Schedules for reading: rows with their runs, and a picture.
+#include "runtime/inspect/SiteSchedule.h"
+
+#include "runtime/inspect/TextTable.h"
+#include "runtime/src/KernelSchedule.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+
+namespace calibatt {
+
+Result<SiteSchedule> siteSchedule(const PackageReader &package, const Site &site) {
+  SiteSchedule result{site, siteRow(package, site), 0, {}};
+  auto schedule = kernelSchedule(package, result.row.kernel);
+  if (!schedule)
+    return schedule.takeError();
+  const KernelRecord &record = result.row.record;
+  if (site.head < record.headBase || site.head - record.headBase >= record.heads)
+    return Error{fmt::format("{}: {}: routed to kernel {}, which covers heads {}..{}",
+                             package.path(), siteName(site), result.row.kernel, record.headBase,
+                             record.headBase + record.heads - 1)};
+  result.headInSchedule = site.head - record.headBase;
+  result.schedule = schedule.take();
+  return result;
+}
+
+/// Ascending (first, last) of consecutive blocks.
+static std::vector<std::pair<unsigned, unsigned>> runsOf(const std::vector<uint16_t> &blocks) {
+  std::vector<std::pair<unsigned, unsigned>> runs;
+  for (size_t i = blocks.size(); i-- > 0;) {
+    if (!runs.empty() && runs.back().second + 1 == blocks[i])
+      runs.back().second = blocks[i];
+    else
+      runs.emplace_back(blocks[i], blocks[i]);
+  }
+  return runs;
+}
+
+std::string runsText(const std::vector<uint16_t> &blocks) {
+  std::string text;
+  for (auto [first, last] : runsOf(blocks)) {
+    text += text.empty() ? "" : " ";
+    text += first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last);
+  }
+  return text;
+}
+
+std::string maskPicture(const SiteSchedule &schedule) {
+  const uint32_t rows = schedule.schedule.queryBlocks, cols = schedule.schedule.keyBlocks;
+  const uint32_t cell = (cols + 63) / 64;
+  static const char shades[] = ".:-=+*%@#";
+  std::string picture;
+  for (uint32_t top = 0; top < rows; top += cell) {
+    std::vector<uint32_t> kept((cols + cell - 1) / cell);
+    uint32_t bottom = std::min(rows, top + cell);
+    for (uint32_t q = top; q < bottom; ++q)
+      for (uint16_t block : schedule.keyBlocks(q))
+        ++kept[block / cell];
+    picture += "    ";
+    for (uint32_t c = 0; c < kept.size(); ++c) {
+      uint32_t area = (bottom - top) * (std::min(cols, (c + 1) * cell) - c * cell);
+      // Empty and full cells keep their own characters; the rest share the seven between.
+      picture += kept[c] == 0      ? shades[0]
+                 : kept[c] == area ? shades[8]
+                                   : shades[1 + 7 * kept[c] / area];
+    }
+    picture += '\n';
+  }
+  return picture;
+}
+
+std::string scheduleText(const SiteSchedule &site, const TextStyle &style) {
+  const Schedule &schedule = site.schedule;
+  uint64_t visits = 0;
+  for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
+    visits += site.keyBlocks(q).size();
+  uint64_t all = uint64_t(schedule.queryBlocks) * schedule.keyBlocks;
+
+  TextFields fields;
+  fields.add("site", siteName(site.site));
+  fields.add("kernel", fmt::format("{} ({}, {})", site.row.kernel, site.row.symbol,
+                                   formLabel(site.row.form)));
+  fields.add("why this form",
+             site.row.record.reason.empty() ? "not recorded" : site.row.record.reason);
+  uint32_t tail = schedule.tokens % kBlock;
+  fields.add("grid", fmt::format("{} x {} blocks of {} tokens, {}", schedule.queryBlocks,
+                                 schedule.keyBlocks, kBlock,
+                                 tail ? fmt::format("the last of {}", tail) : "no tail"));
+  fields.add("kept", fmt::format("{} of {} blocks ({}), attention mass {}", groupedNumber(visits),
+                                 groupedNumber(all), percentage(double(visits) / double(all)),
+                                 percentage(site.row.stats.keptMass)));
+  std::string text = fields.text(style) + "\n";
+
+  TextTable table({">rows", ">blocks", "key blocks (visited from the last to the first)"});
+  for (uint32_t q = 0; q < schedule.queryBlocks;) {
+    const auto &blocks = site.keyBlocks(q);
+    uint32_t end = q + 1;
+    while (end < schedule.queryBlocks && site.keyBlocks(end) == blocks)
+      ++end;
+    table.addRow({end == q + 1 ? fmt::format("{}", q) : fmt::format("{}-{}", q, end - 1),
+                  std::to_string(blocks.size()), runsText(blocks)});
+    q = end;
+  }
+  text += table.text(style);
+  uint32_t cell = (schedule.keyBlocks + 63) / 64;
+  std::string legend =
+      cell == 1 ? std::string("# kept, . skipped")
+                : fmt::format("one character is {0} x {0} blocks: # all kept, . none", cell);
+  text += "\n  " + style.bold("mask") + " " +
+          style.dim(fmt::format("(rows: queries, columns: keys; {})", legend)) + "\n";
+  return text + maskPicture(site);
+}
+
+nlohmann::ordered_json scheduleJson(const SiteSchedule &site) {
+  nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+  for (uint32_t q = 0; q < site.schedule.queryBlocks; ++q) {
+    nlohmann::ordered_json runs = nlohmann::ordered_json::array();
+    for (auto [first, last] : runsOf(site.keyBlocks(q)))
+      runs.push_back({first, last});
+    rows.push_back({{"row", q}, {"blocks", site.keyBlocks(q).size()}, {"runs", std::move(runs)}});
+  }
+  return {{"query_blocks", site.schedule.queryBlocks},
+          {"key_blocks", site.schedule.keyBlocks},
+          {"tokens", site.schedule.tokens},
+          {"rows", std::move(rows)}};
+}
+
+} // namespace calibatt

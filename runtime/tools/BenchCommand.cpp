@@ -1,0 +1,217 @@
+// `calibatt bench`: how long the calls of a package take.
+#include "runtime/src/KernelSchedule.h"
+#include "runtime/tools/Commands.h"
+#include "runtime/tools/Report.h"
+#include "runtime/tools/verify/DeviceSession.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <fmt/format.h>
+#include <memory>
+#include <set>
+
+namespace calibatt {
+namespace {
+
+/// Calls timed where the user names neither layer nor step.
+constexpr size_t kDefaultCalls = 8;
+
+struct BenchOptions {
+  std::string package;
+  std::string device = "cuda:0";
+  std::optional<uint32_t> layer, step;
+  std::optional<uint32_t> runs;
+  uint32_t batch = 1;
+  uint64_t seed = 1;
+  bool json = false;
+};
+
+/// One (layer, step), or the dense kernel, timed.
+struct BenchRow {
+  bool dense = false;
+  uint32_t layer = 0, step = 0;
+  size_t launches = 0;
+  double density = 0;
+  double flops = 0; ///< 4 * head_dim for each pair of a query and a kept key
+  double median = 0, fastest = 0, slowest = 0; ///< seconds
+
+  double tflops() const { return flops / median * 1e-12; }
+};
+
+/// Queries times keys of one head of a schedule, tails at their true length.
+double pairsOf(const Schedule &schedule, uint32_t head) {
+  double pairs = 0;
+  auto length = [&](uint32_t block) {
+    return double(std::min(schedule.tokens, (block + 1) * kBlock) - block * kBlock);
+  };
+  for (uint32_t q = 0; q < schedule.queryBlocks; ++q) {
+    double keys = 0;
+    for (uint16_t block : schedule.row(head, q))
+      keys += length(block);
+    pairs += length(q) * keys;
+  }
+  return pairs;
+}
+
+Status countWork(const PackageReader &package, BenchRow &row) {
+  const Problem &p = package.manifest().problem;
+  double pairs = 0, all = double(p.tokens) * p.tokens * p.heads;
+  std::set<uint32_t> kernels;
+  if (row.dense) {
+    pairs = all;
+    const KernelRecord &record = package.kernel(package.denseKernel());
+    row.launches = record.heads ? (p.heads + record.heads - 1) / record.heads : 1;
+  } else {
+    uint32_t decodedKernel = kNone;
+    std::optional<Schedule> schedule;
+    for (uint32_t head = 0; head < p.heads; ++head) {
+      uint32_t kernel = package.route(row.layer, head, row.step);
+      kernels.insert(kernel);
+      if (kernel != decodedKernel) {
+        auto decoded = kernelSchedule(package, kernel);
+        if (!decoded)
+          return decoded.takeError();
+        schedule = decoded.take();
+        decodedKernel = kernel;
+      }
+      uint32_t inside = head - package.kernel(kernel).headBase;
+      if (inside >= schedule->heads)
+        return Error{fmt::format("{}: layer {}, head {}, step {}: outside kernel {}",
+                                 package.path(), row.layer, head, row.step, kernel)};
+      pairs += pairsOf(*schedule, inside);
+    }
+    row.launches = kernels.size();
+  }
+  row.density = pairs / all;
+  row.flops = 4.0 * p.headDim * pairs;
+  return {};
+}
+
+std::vector<BenchRow> chooseCalls(const Problem &p, const BenchOptions &options) {
+  std::vector<BenchRow> all;
+  for (uint32_t layer = 0; layer < p.layers; ++layer)
+    for (uint32_t step = 0; step < p.steps; ++step)
+      if ((!options.layer || *options.layer == layer) && (!options.step || *options.step == step))
+        all.push_back({false, layer, step});
+  if (options.layer || options.step || all.size() <= kDefaultCalls)
+    return all;
+  std::vector<BenchRow> spread;
+  for (size_t i = 0; i < kDefaultCalls; ++i)
+    spread.push_back(all[i * (all.size() - 1) / (kDefaultCalls - 1)]);
+  return spread;
+}
+
+std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &session,
+                      uint32_t runs, size_t calls, const TextStyle &style) {
+  double denseSeconds = 0;
+  for (const BenchRow &row : rows)
+    if (row.dense)
+      denseSeconds = row.median;
+  std::string text = fmt::format("{}  {}, median of {}\n", style.bold("bench"),
+                                 session.description(), counted(runs, "run"));
+  TextTable table({">layer", ">step", ">launches", ">density", ">median", ">fastest", ">slowest",
+                   session.onHost() ? ">host GFLOP/s" : ">TFLOP/s", ">against dense"});
+  for (const BenchRow &row : rows)
+    table.addRow({row.dense ? "dense" : std::to_string(row.layer),
+                  row.dense ? "-" : std::to_string(row.step), std::to_string(row.launches),
+                  percentage(row.density), duration(row.median), duration(row.fastest),
+                  duration(row.slowest),
+                  fmt::format("{:.1f}", row.tflops() * (session.onHost() ? 1e3 : 1)),
+                  denseSeconds > 0 ? fmt::format("{:.2f}x", denseSeconds / row.median) : "-"});
+  text += table.text(style);
+  size_t timed = rows.size() - (denseSeconds > 0);
+  if (timed < calls)
+    text += fmt::format("  {} of {} calls timed; --layer and --step choose others\n", timed, calls);
+  text += "  FLOP: 4 x head_dim for each query and key of the computed blocks.\n";
+  text += session.onHost()
+              ? "  These are times of this machine's CPU: the GPU code was compiled, not run.\n"
+              : "  Times are between two events around each call, launches included.\n";
+  return text;
+}
+
+nlohmann::ordered_json benchJson(const std::vector<BenchRow> &rows, const DeviceSession &session,
+                                 const BenchOptions &options, uint32_t runs) {
+  nlohmann::ordered_json calls = nlohmann::ordered_json::array();
+  for (const BenchRow &row : rows) {
+    nlohmann::ordered_json call = {{"dense_fallback", row.dense}};
+    if (!row.dense) {
+      call["layer"] = row.layer;
+      call["step"] = row.step;
+    }
+    call.update({{"launches", row.launches},
+                 {"density", row.density},
+                 {"flop", row.flops},
+                 {"median_s", row.median},
+                 {"fastest_s", row.fastest},
+                 {"slowest_s", row.slowest},
+                 {"tflops", row.tflops()}});
+    calls.push_back(std::move(call));
+  }
+  return {{"package", options.package},
+          {"device", session.description()},
+          {"timing_of", session.onHost() ? "host_cpu" : "gpu"},
+          {"runs", runs},
+          {"batch", options.batch},
+          {"calls", std::move(calls)}};
+}
+
+int runBench(const BenchOptions &options) {
+  auto package = PackageReader::open(options.package);
+  if (!package)
+    return reportFailure(package.message());
+  const Problem &p = package->manifest().problem;
+  if (options.layer && *options.layer >= p.layers)
+    return reportFailure(fmt::format("{}: layer {}: the package has layers 0..{}", package->path(),
+                                     *options.layer, p.layers - 1));
+  if (options.step && *options.step >= p.steps)
+    return reportFailure(fmt::format("{}: step {}: the package has steps 0..{}", package->path(),
+                                     *options.step, p.steps - 1));
+  auto session = DeviceSession::open(options.package, options.device);
+  if (!session)
+    return reportFailure(session.message());
+
+  const uint32_t runs = options.runs.value_or(session->onHost() ? 3 : 50);
+  const uint32_t warmup = session->onHost() ? 1 : 10;
+  std::vector<BenchRow> rows = chooseCalls(p, options);
+  if (package->denseKernel() != kNone)
+    rows.push_back({true, 0, p.steps});
+  TestTensors tensors =
+      randomTensors({options.batch, p.heads, p.tokens, p.headDim}, p.scale, options.seed);
+  for (BenchRow &row : rows) {
+    if (Status s = countWork(*package, row); !s)
+      return reportFailure(s.message());
+    row.flops *= options.batch;
+    auto seconds = session->time(tensors, row.layer, row.step, warmup, runs);
+    if (!seconds)
+      return reportFailure(seconds.message());
+    std::sort(seconds->begin(), seconds->end());
+    size_t middle = seconds->size() / 2;
+    row.median = seconds->size() % 2 ? (*seconds)[middle]
+                                     : ((*seconds)[middle - 1] + (*seconds)[middle]) / 2;
+    row.fastest = seconds->front();
+    row.slowest = seconds->back();
+  }
+  size_t calls = size_t(options.layer ? 1 : p.layers) * (options.step ? 1 : p.steps);
+  return options.json ? printJson(benchJson(rows, *session, options, runs))
+                      : printText(benchText(rows, *session, runs, calls, stdoutStyle()));
+}
+
+} // namespace
+
+void addBench(CLI::App &app, int &exitCode) {
+  auto *command = app.add_subcommand("bench", "Time the calls of a package");
+  auto options = std::make_shared<BenchOptions>();
+  command->add_option("package", options->package, "The package, M.calibatt")->required();
+  command->add_option("--device", options->device, "cuda:N or host (default: cuda:0)");
+  command->add_option("--layer", options->layer, "Only this layer");
+  command->add_option("--step", options->step, "Only this step");
+  command->add_option("--runs", options->runs, "Timed runs of each call (default: 50, host: 3)")
+      ->check(CLI::Range(1u, 1000000u));
+  command->add_option("--batch", options->batch, "Batch entries (default: 1)")
+      ->check(CLI::Range(1u, kMaxBatch));
+  command->add_option("--seed", options->seed, "Seed of the random inputs (default: 1)");
+  command->add_flag("--json", options->json, "Machine-readable output");
+  command->callback([options, &exitCode] { exitCode = runBench(*options); });
+}
+
+} // namespace calibatt

@@ -1,0 +1,16 @@
+// Machine code as text, through NVIDIA's disassembler where the machine has one.
+#pragma once
+
+#include "runtime/format/Result.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace calibatt {
+
+/// SASS of a fatbin. Runs `cuobjdump` from PATH or the CUDA toolkit; fails, saying where
+/// it was looked for, where there is none.
+Result<std::string> disassemble(const std::vector<uint8_t> &fatbin, const std::string &arch);
+
+} // namespace calibatt

@@ -1,0 +1,212 @@
+// `calibatt inspect info|ls|show|extract`: what is in a package, offline.
+#include "runtime/inspect/PackageSummary.h"
+#include "runtime/inspect/SiteExtract.h"
+#include "runtime/inspect/SiteSchedule.h"
+#include "runtime/tools/Commands.h"
+#include "runtime/tools/Disassembler.h"
+#include "runtime/tools/Report.h"
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <memory>
+
+namespace calibatt {
+namespace {
+
+/// A site on the command line: "L,H,S" or three options.
+struct SiteArgument {
+  std::string text;
+  std::optional<uint32_t> layer, head, step;
+
+  void addTo(CLI::App &command) {
+    auto *positional = command.add_option("site", text, "LAYER,HEAD,STEP, such as 0,1,3");
+    for (auto [name, slot] :
+         {std::pair{"--layer", &layer}, std::pair{"--head", &head}, std::pair{"--step", &step}})
+      command.add_option(name, *slot, "Instead of the first argument")->excludes(positional);
+  }
+  Result<Site> resolve(const PackageReader &package) const {
+    Site site;
+    if (!text.empty()) {
+      auto parsed = parseSite(text);
+      if (!parsed)
+        return parsed;
+      site = *parsed;
+    } else if (layer && head && step) {
+      site = {*layer, *head, *step};
+    } else {
+      return Error{"no site: give LAYER,HEAD,STEP, or --layer, --head and --step"};
+    }
+    if (Status s = checkSite(package, site); !s)
+      return s.takeError();
+    return site;
+  }
+};
+
+void addPackageAndJson(CLI::App &command, std::string &package, bool &json) {
+  command.add_option("package", package, "The package, M.calibatt")->required();
+  command.add_flag("--json", json, "Machine-readable output");
+}
+
+void addInfo(CLI::App &inspect, int &exitCode) {
+  struct Options {
+    std::string package;
+    bool json = false;
+  };
+  auto *command = inspect.add_subcommand("info", "The package as a whole: problem, sizes, forms");
+  auto options = std::make_shared<Options>();
+  addPackageAndJson(*command, options->package, options->json);
+  command->callback([options, &exitCode] {
+    auto package = PackageReader::open(options->package);
+    if (!package)
+      exitCode = reportFailure(package.message());
+    else
+      exitCode = options->json ? printJson(summaryJson(*package))
+                               : printText(summaryText(*package, stdoutStyle()));
+  });
+}
+
+void addLs(CLI::App &inspect, int &exitCode) {
+  struct Options {
+    std::string package;
+    bool json = false;
+    SiteFilter filter;
+  };
+  auto *command = inspect.add_subcommand("ls", "Every site with its kernel and what it costs");
+  auto options = std::make_shared<Options>();
+  addPackageAndJson(*command, options->package, options->json);
+  command->add_option("--layer", options->filter.layer, "Only this layer");
+  command->add_option("--head", options->filter.head, "Only this head");
+  command->add_option("--step", options->filter.step, "Only this step");
+  command->add_option("--limit", options->filter.limit, "Rows at most (default: all)");
+  command->callback([options, &exitCode] {
+    auto package = PackageReader::open(options->package);
+    if (!package) {
+      exitCode = reportFailure(package.message());
+      return;
+    }
+    auto listing = listSites(*package, options->filter);
+    if (!listing)
+      exitCode = reportFailure(listing.message());
+    else
+      exitCode = options->json ? printJson(listingJson(*listing))
+                               : printText(listingText(*listing, stdoutStyle()));
+  });
+}
+
+struct ShowOptions {
+  std::string package;
+  bool json = false, schedule = false, ir = false, cuda = false, ptx = false, sass = false;
+  SiteArgument site;
+};
+
+/// The part asked for, as text.
+Result<std::string> showPart(const ShowOptions &options, const PackageReader &package,
+                             const Site &site) {
+  SiteRow row = siteRow(package, site);
+  if (options.ir)
+    return package.ir(site.layer);
+  if (options.cuda)
+    return package.cuda(row.record.code);
+  if (options.ptx) {
+    auto ptx = package.ptx(row.record.code);
+    if (ptx && ptx->empty())
+      return Error{fmt::format("{}: code image {} was packaged without its PTX", package.path(),
+                               row.record.code)};
+    return ptx;
+  }
+  auto fatbin = package.fatbin(row.record.code);
+  if (!fatbin)
+    return fatbin.takeError();
+  return disassemble(*fatbin, row.arch);
+}
+
+int runShow(const ShowOptions &options) {
+  auto package = PackageReader::open(options.package);
+  if (!package)
+    return reportFailure(package.message());
+  auto site = options.site.resolve(*package);
+  if (!site)
+    return reportFailure(site.message());
+
+  const char *part = options.ir     ? "ir"
+                     : options.cuda ? "cuda"
+                     : options.ptx  ? "ptx"
+                     : options.sass ? "sass"
+                                    : "schedule";
+  if (std::string_view(part) == "schedule") {
+    auto schedule = siteSchedule(*package, *site);
+    if (!schedule)
+      return reportFailure(schedule.message());
+    if (!options.json)
+      return printText(scheduleText(*schedule, stdoutStyle()));
+    nlohmann::ordered_json json = siteRowJson(schedule->row);
+    json["schedule"] = scheduleJson(*schedule);
+    return printJson(json);
+  }
+  auto text = showPart(options, *package, *site);
+  if (!text)
+    return reportFailure(text.message());
+  if (!options.json)
+    return printText(*text + (text->ends_with('\n') ? "" : "\n"));
+  nlohmann::ordered_json json = siteRowJson(siteRow(*package, *site));
+  json[part] = *text;
+  return printJson(json);
+}
+
+void addShow(CLI::App &inspect, int &exitCode) {
+  auto *command = inspect.add_subcommand("show", "One site: its schedule, or its code");
+  auto options = std::make_shared<ShowOptions>();
+  addPackageAndJson(*command, options->package, options->json);
+  options->site.addTo(*command);
+  auto *part = command->add_option_group("part", "What to show")->require_option(0, 1);
+  part->add_flag("--schedule", options->schedule, "Rows as runs, and a picture (the default)");
+  part->add_flag("--ir", options->ir, "The sattn IR of the site's layer");
+  part->add_flag("--cuda", options->cuda, "The CUDA C++ of its kernel");
+  part->add_flag("--ptx", options->ptx, "The PTX of its kernel");
+  part->add_flag("--sass", options->sass, "The machine code (needs nvdisasm or cuobjdump)");
+  command->callback([options, &exitCode] { exitCode = runShow(*options); });
+}
+
+struct ExtractOptions {
+  std::string package, folder;
+  bool json = false;
+  SiteArgument site;
+};
+
+int runExtract(const ExtractOptions &options) {
+  auto package = PackageReader::open(options.package);
+  if (!package)
+    return reportFailure(package.message());
+  auto site = options.site.resolve(*package);
+  if (!site)
+    return reportFailure(site.message());
+  auto files = extractSite(*package, *site, options.folder);
+  if (!files)
+    return reportFailure(files.message());
+  return options.json ? printJson(extractJson(*files, siteRow(*package, *site)))
+                      : printText(extractText(*files, siteRow(*package, *site), stdoutStyle()));
+}
+
+void addExtract(CLI::App &inspect, int &exitCode) {
+  auto *command = inspect.add_subcommand(
+      "extract", "One site as files: a stand-alone cubin and fatbin, CUDA, schedule");
+  auto options = std::make_shared<ExtractOptions>();
+  addPackageAndJson(*command, options->package, options->json);
+  options->site.addTo(*command);
+  command->add_option("-o,--output", options->folder, "Folder for the files, made if missing")
+      ->required();
+  command->callback([options, &exitCode] { exitCode = runExtract(*options); });
+}
+
+} // namespace
+
+void addInspect(CLI::App &app, int &exitCode) {
+  auto *inspect = app.add_subcommand("inspect", "What is in a package, without a GPU");
+  inspect->require_subcommand(1);
+  addInfo(*inspect, exitCode);
+  addLs(*inspect, exitCode);
+  addShow(*inspect, exitCode);
+  addExtract(*inspect, exitCode);
+}
+
+} // namespace calibatt

@@ -1,0 +1,141 @@
+// Memory and events of one GPU, through the driver library the runtime opened.
+#include "runtime/tools/verify/CudaTools.h"
+
+#include <charconv>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <fmt/format.h>
+
+namespace calibatt {
+
+Status CudaTools::check(CuResult result, const char *function) const {
+  Outcome outcome = driver->check(result, function);
+  if (!outcome.ok())
+    return Error{outcome.message};
+  return {};
+}
+
+Status CudaTools::resolve() {
+  // The library is open already; this only adds a reference.
+  const char *chosen = std::getenv("CALIBATT_LIBCUDA");
+  const char *path = chosen && *chosen ? chosen : "libcuda.so.1";
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!library)
+    return Error{fmt::format("{} not found", path)};
+  auto bind = [&](auto &function, const char *newest, const char *older) {
+    void *address = dlsym(library, newest);
+    if (!address)
+      address = dlsym(library, older);
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(address);
+    return address != nullptr;
+  };
+  bool complete = bind(getName, "cuDeviceGetName", "cuDeviceGetName") &&
+                  bind(memcpyDtoH, "cuMemcpyDtoH_v2", "cuMemcpyDtoH") &&
+                  bind(eventCreate, "cuEventCreate", "cuEventCreate") &&
+                  bind(eventRecord, "cuEventRecord", "cuEventRecord") &&
+                  bind(eventSynchronize, "cuEventSynchronize", "cuEventSynchronize") &&
+                  bind(eventElapsed, "cuEventElapsedTime_v2", "cuEventElapsedTime") &&
+                  bind(eventDestroy, "cuEventDestroy_v2", "cuEventDestroy");
+  dlclose(library);
+  if (!complete)
+    return Error{fmt::format("{} lacks event or copy functions: the CUDA driver is too old", path)};
+  return {};
+}
+
+Result<std::unique_ptr<CudaTools>> CudaTools::open(const std::string &name) {
+  std::unique_ptr<CudaTools> tools(new CudaTools);
+  int ordinal = 0;
+  std::string number = name == "cuda" ? "0" : name.substr(std::min<size_t>(name.size(), 5));
+  auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), ordinal);
+  if (!(name == "cuda" || name.starts_with("cuda:")) || error != std::errc() ||
+      end != number.data() + number.size() || ordinal < 0)
+    return Error{fmt::format("device \"{}\": wanted host, cuda or cuda:N", name)};
+  if (Outcome got = CudaDriver::get(tools->driver); !got.ok())
+    return Error{fmt::format("device {}: {}", name, got.message)};
+  if (Status s = tools->resolve(); !s)
+    return s.takeError();
+  int count = 0;
+  if (Status s = tools->check(tools->driver->deviceGetCount(&count), "cuDeviceGetCount"); !s)
+    return s.takeError();
+  if (ordinal >= count)
+    return Error{fmt::format("device {}: the machine has {} GPUs", name, count)};
+  if (Status s = tools->check(tools->driver->deviceGet(&tools->device, ordinal), "cuDeviceGet"); !s)
+    return s.takeError();
+  char text[128] = "";
+  if (Status s = tools->check(tools->getName(text, sizeof text, tools->device), "cuDeviceGetName");
+      !s)
+    return s.takeError();
+  tools->deviceName = text;
+  if (Status s = tools->check(tools->driver->primaryContextRetain(&tools->context, tools->device),
+                              "cuDevicePrimaryCtxRetain");
+      !s)
+    return s.takeError();
+  tools->retained = true;
+  if (Status s = tools->check(tools->driver->contextPush(tools->context), "cuCtxPushCurrent"); !s)
+    return s.takeError();
+  tools->pushed = true;
+  return tools;
+}
+
+CudaTools::~CudaTools() {
+  release();
+  if (begin)
+    eventDestroy(begin);
+  if (end)
+    eventDestroy(end);
+  CuContext popped = nullptr;
+  if (pushed)
+    driver->contextPop(&popped);
+  if (retained)
+    driver->primaryContextRelease(device);
+}
+
+Result<CuDevicePtr> CudaTools::allocate(size_t bytes) {
+  CuDevicePtr address = 0;
+  if (Status s = check(driver->memAlloc(&address, bytes), "cuMemAlloc"); !s)
+    return Error{fmt::format("{} bytes of device memory: {}", bytes, s.message())};
+  allocations.push_back(address);
+  return address;
+}
+
+Result<CuDevicePtr> CudaTools::upload(const void *from, size_t bytes) {
+  auto address = allocate(bytes);
+  if (!address)
+    return address;
+  if (Status s = check(driver->memcpyHtoD(*address, from, bytes), "cuMemcpyHtoD"); !s)
+    return s.takeError();
+  return address;
+}
+
+Status CudaTools::download(void *to, CuDevicePtr from, size_t bytes) {
+  if (Status s = check(driver->streamSynchronize(nullptr), "cuStreamSynchronize"); !s)
+    return s;
+  return check(memcpyDtoH(to, from, bytes), "cuMemcpyDtoH");
+}
+
+void CudaTools::release() {
+  for (CuDevicePtr address : allocations)
+    driver->memFree(address);
+  allocations.clear();
+}
+
+Status CudaTools::startTimer() {
+  for (Event *event : {&begin, &end})
+    if (!*event)
+      if (Status s = check(eventCreate(event, 0), "cuEventCreate"); !s)
+        return s;
+  return check(eventRecord(begin, nullptr), "cuEventRecord");
+}
+
+Result<double> CudaTools::stopTimer() {
+  if (Status s = check(eventRecord(end, nullptr), "cuEventRecord"); !s)
+    return s.takeError();
+  if (Status s = check(eventSynchronize(end), "cuEventSynchronize"); !s)
+    return s.takeError();
+  float milliseconds = 0;
+  if (Status s = check(eventElapsed(&milliseconds, begin, end), "cuEventElapsedTime"); !s)
+    return s.takeError();
+  return double(milliseconds) * 1e-3;
+}
+
+} // namespace calibatt
