@@ -1,8 +1,8 @@
 // `calibatt profile synth|info|import`: make, read and convert profiles.
 #include "calib_profiles/BitmapImport.h"
-#include "calib_profiles/HeadStream.h"
 #include "calib_profiles/Synthesis.h"
 #include "runtime/tools/Commands.h"
+#include "runtime/tools/ProfileOutput.h"
 #include "runtime/tools/ProfileTables.h"
 #include "runtime/tools/Report.h"
 
@@ -15,54 +15,8 @@ namespace calibatt {
 
 namespace {
 
-/// Writes a profile whose heads `produce` makes, and reports what it is.
-int writeProfile(const std::string &what, const std::string &path, const ProfileHeader &header,
-                 unsigned jobs, bool json, const ProduceHead &produce) {
-  Result<ProfileWriter> writer = ProfileWriter::create(path, header);
-  if (!writer)
-    return reportFailure(writer.message());
-  ProfileSummariser summariser(header);
-  const uint64_t heads = uint64_t(header.layers) * header.heads;
-  Status status;
-  {
-    ProgressLine progress(what, heads);
-    status =
-        streamHeads(heads, jobs, produce, [&](uint64_t index, const HeadProfile &head) -> Status {
-          if (Status s = writer->append(head); !s)
-            return s;
-          summariser.add(uint32_t(index / header.heads), head);
-          progress.update(index + 1);
-          return {};
-        });
-    if (status)
-      status = writer->finish();
-  }
-  if (!status)
-    return reportFailure(status.message());
-  const ProfileSummary summary = summariser.finish();
-  if (json)
-    return printJson(profileJson(path, fileSize(path), header, summary));
-  return printText(profileText(path, fileSize(path), header, summary, stdoutStyle()));
-}
-
-struct CommonOptions {
-  std::string output;
-  unsigned jobs = 0;
-  bool json = false;
-};
-
-void addCommonOptions(CLI::App &command, CommonOptions &options) {
-  command.add_option("-o,--output", options.output, "the profile to write")
-      ->type_name("FILE")
-      ->required();
-  command.add_option("-j,--jobs", options.jobs, "threads; 0: one a core")
-      ->type_name("N")
-      ->check(CLI::Range(0, 256));
-  command.add_flag("--json", options.json, "report as JSON");
-}
-
 void addSynth(CLI::App &profile, int &exitCode) {
-  struct Options : CommonOptions {
+  struct Options : ProfileOutputOptions {
     SynthesisOptions synthesis;
   };
   auto options = std::make_shared<Options>();
@@ -89,7 +43,7 @@ void addSynth(CLI::App &profile, int &exitCode) {
       ->check(CLI::PositiveNumber);
   command.add_option("--seed", options->synthesis.seed, "another seed, another profile")
       ->type_name("N");
-  addCommonOptions(command, *options);
+  addProfileOutput(command, *options);
   command.callback([options, &exitCode] {
     Result<Synthesis> synthesis = Synthesis::create(options->synthesis);
     if (!synthesis) {
@@ -97,16 +51,15 @@ void addSynth(CLI::App &profile, int &exitCode) {
       return;
     }
     const ProfileHeader &header = synthesis->header();
-    exitCode = writeProfile("heads made", options->output, header, options->jobs, options->json,
-                            [&](uint64_t index) -> Result<HeadProfile> {
-                              return synthesis->head(uint32_t(index / header.heads),
-                                                     uint32_t(index % header.heads));
-                            });
+    exitCode =
+        writeProfile("heads made", *options, header, [&](uint64_t index) -> Result<HeadProfile> {
+          return synthesis->head(uint32_t(index / header.heads), uint32_t(index % header.heads));
+        });
   });
 }
 
 void addImport(CLI::App &profile, int &exitCode) {
-  struct Options : CommonOptions {
+  struct Options : ProfileOutputOptions {
     std::string input, model;
   };
   auto options = std::make_shared<Options>();
@@ -116,7 +69,7 @@ void addImport(CLI::App &profile, int &exitCode) {
       ->type_name("FILE")
       ->required();
   command.add_option("--model", options->model, "model id instead of the file's");
-  addCommonOptions(command, *options);
+  addProfileOutput(command, *options);
   command.callback([options, &exitCode] {
     Result<BitmapReader> bitmaps = BitmapReader::open(options->input);
     if (!bitmaps) {
@@ -126,10 +79,9 @@ void addImport(CLI::App &profile, int &exitCode) {
     ProfileHeader header = bitmaps->header();
     if (!options->model.empty())
       header.model = options->model;
-    exitCode = writeProfile(
-        "heads read", options->output, header, options->jobs, options->json, [&](uint64_t index) {
-          return bitmaps->head(uint32_t(index / header.heads), uint32_t(index % header.heads));
-        });
+    exitCode = writeProfile("heads read", *options, header, [&](uint64_t index) {
+      return bitmaps->head(uint32_t(index / header.heads), uint32_t(index % header.heads));
+    });
   });
 }
 

@@ -1,0 +1,59 @@
+// `calibatt calibrate DUMP... -o PROFILE`: measures a profile from Q and K.
+#include "calib_profiles/Calibration.h"
+#include "runtime/tools/Commands.h"
+#include "runtime/tools/ProfileOutput.h"
+#include "runtime/tools/Report.h"
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+
+namespace calibatt {
+
+void addCalibrate(CLI::App &app, int &exitCode) {
+  struct Options : ProfileOutputOptions {
+    std::vector<std::string> dumps;
+    CalibrationOptions calibration;
+  };
+  auto options = std::make_shared<Options>();
+  CalibrationOptions &calibration = options->calibration;
+  CLI::App &command = *app.add_subcommand(
+      "calibrate", "measure a profile from dumps of Q and K, one file a prompt, on the CPU");
+  command.add_option("dumps", options->dumps, "safetensors files of Q and K")
+      ->type_name("DUMP")
+      ->required();
+  command.add_option("--model", calibration.model, "model id instead of the dumps'");
+  command
+      .add_option("--rho", calibration.rho, "keep a block where this share of the prompts kept it")
+      ->type_name("SHARE")
+      ->capture_default_str();
+  command
+      .add_option("--gamma", calibration.gamma,
+                  "a head is repetitive where its score is at least this")
+      ->type_name("COSINE")
+      ->capture_default_str();
+  command.add_option("--anchors", calibration.anchors, "anchor rows a frame")
+      ->type_name("N")
+      ->capture_default_str();
+  command
+      .add_option("--a", calibration.a,
+                  "energy kept in late steps; default: by tokens and number of steps")
+      ->type_name("SHARE");
+  command.add_option("--c", calibration.c, "energy kept in the first step")->type_name("SHARE");
+  command.add_option("--k", calibration.k, "how fast the energy falls from c to a")
+      ->type_name("RATE");
+  addProfileOutput(command, *options);
+  command.callback([options, &exitCode] {
+    Result<Calibration> calibration = Calibration::open(options->dumps, options->calibration);
+    if (!calibration) {
+      exitCode = reportFailure(calibration.message());
+      return;
+    }
+    const ProfileHeader &header = calibration->header();
+    exitCode = writeProfile("heads calibrated", *options, header, [&](uint64_t index) {
+      return calibration->head(uint32_t(index / header.heads), uint32_t(index % header.heads));
+    });
+  });
+}
+
+} // namespace calibatt
