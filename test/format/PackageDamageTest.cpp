@@ -1,0 +1,223 @@
+// Damaged and forged packages: every flipped byte is found, every lie named.
+#include "runtime/format/Package.h"
+#include "runtime/format/PackageTables.h"
+#include "test/format/Samples.h"
+
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <functional>
+
+using namespace calibatt;
+using namespace calibatt::test;
+
+namespace {
+
+/// The first error of opening a package and reading all of it; empty if none.
+std::string readAll(const std::string &path) {
+  Result<PackageReader> package = PackageReader::open(path);
+  if (!package)
+    return package.message();
+  std::string message;
+  auto keep = [&](const auto &result) {
+    if (!result && message.empty())
+      message = result.message();
+  };
+  for (uint32_t i = 0; i < package->codeCount(); ++i) {
+    keep(package->fatbin(i));
+    keep(package->cuda(i));
+    keep(package->ptx(i));
+  }
+  for (uint32_t i = 0; i < package->dataCount(); ++i)
+    keep(package->data(i));
+  for (uint32_t i = 0; i < package->orderCount(); ++i)
+    keep(package->order(i));
+  for (uint32_t i = 0; i < package->manifest().problem.layers; ++i)
+    keep(package->ir(i));
+  return message;
+}
+
+/// Rewrites a package with one tensor or the manifest changed and the digest
+/// made to fit again: what someone who forges a file would do.
+void forge(const std::string &from, const std::string &to, const std::string &tensor,
+           const std::function<void(std::vector<uint8_t> &)> &change,
+           const std::function<void(Json &)> &changeManifest = {}) {
+  Result<SafetensorsReader> file = SafetensorsReader::open(from);
+  REQUIRE(file);
+  Result<SafetensorsWriter> out = SafetensorsWriter::create(to);
+  REQUIRE(out);
+  std::vector<std::vector<uint8_t>> kept;
+  std::vector<DigestEntry> entries;
+  for (const TensorView &view : file->tensors()) {
+    kept.emplace_back(view.data.begin(), view.data.end());
+    if (view.name == tensor)
+      change(kept.back());
+  }
+  for (size_t i = 0; i < kept.size(); ++i) {
+    const TensorView &view = file->tensors()[i];
+    entries.push_back({view.name, view.dtype, view.shape, kept[i]});
+    Status added = out->add(view.name, view.dtype, view.shape, kept[i]);
+    REQUIRE_MESSAGE(added, added.message());
+  }
+  std::string manifest = *file->metadata(kManifestKey);
+  if (changeManifest) {
+    Json json = Json::parse(manifest);
+    changeManifest(json);
+    manifest = json.dump();
+  }
+  out->setMetadata(kManifestKey, manifest);
+  out->setMetadata(kDigestKey, tablesDigest(manifest, entries));
+  REQUIRE(out->finish());
+}
+
+template <typename T> std::function<void(std::vector<uint8_t> &)> setEntry(size_t i, T value) {
+  return [=](std::vector<uint8_t> &bytes) {
+    REQUIRE((i + 1) * sizeof(T) <= bytes.size());
+    std::memcpy(bytes.data() + i * sizeof(T), &value, sizeof(T));
+  };
+}
+
+} // namespace
+
+TEST_CASE("a flipped byte anywhere in a package is an error that names the file") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  std::string path = folder.file("m.calibatt");
+  REQUIRE(fill(randomContent(random, 40)).write(path));
+  REQUIRE(readAll(path).empty());
+  const std::vector<uint8_t> bytes = readBytes(path);
+  size_t undetected = 0;
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    patchByte(path, i, bytes[i] ^ uint8_t(1u << random.integer(0, 7)));
+    std::string message = readAll(path);
+    patchByte(path, i, bytes[i]);
+    INFO("byte ", i, ": ", message);
+    undetected += message.empty();
+    CHECK((message.empty() || message.find(path + ": ") == 0));
+  }
+  CHECK(undetected == 0);
+}
+
+TEST_CASE("a package cut short anywhere or with bytes after its end is refused") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  std::string path = folder.file("m.calibatt");
+  REQUIRE(fill(randomContent(random, 40)).write(path));
+  std::vector<uint8_t> bytes = readBytes(path);
+  for (size_t size = 0; size < bytes.size(); size += 1 + random.integer(0, 20)) {
+    writeBytes(path, std::span(bytes).first(size));
+    CHECK_FALSE(PackageReader::open(path));
+  }
+  bytes.push_back(0);
+  writeBytes(path, bytes);
+  CHECK_FALSE(PackageReader::open(path));
+}
+
+TEST_CASE("tables that lie are refused by name though their digest is right") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  std::string path = folder.file("m.calibatt"), forged = folder.file("forged.calibatt");
+  PackageContent content = randomContent(random, 40);
+  REQUIRE(fill(content).write(path));
+  struct Case {
+    const char *wanted, *tensor;
+    std::function<void(std::vector<uint8_t> &)> change;
+  };
+  constexpr uint64_t kHuge = ~uint64_t(0);
+  const Case cases[] = {
+      {"route: layer 0, head 0, step 1: kernel is 1000", "route", setEntry<uint32_t>(1, 1000)},
+      {"route: layer 0, head 0, step 0: has no kernel", "route", setEntry<uint32_t>(0, kNone)},
+      {"code/form: entry 0 is 4", "code/form", setEntry<uint32_t>(0, 4)},
+      {"code/symbol: entry 1 is 500", "code/symbol", setEntry<uint32_t>(1, 500)},
+      {"code/fatbin: entry 0 is 2", "code/fatbin", setEntry<uint32_t>(0, 2)},
+      {"code/ptx: entry 1 is 4294967295", "code/ptx", setEntry<uint32_t>(1, kNone)},
+      {"kernel 0: code is 7", "kernel/code", setEntry<uint32_t>(0, 7)},
+      {"kernel 0: data is 4294967295", "kernel/data", setEntry<uint32_t>(0, kNone)},
+      {"kernel 2: order is 100", "kernel/order", setEntry<uint32_t>(2, 100)},
+      {"kernel 0: has a layer or a step", "kernel/layer", setEntry<uint32_t>(0, kNone)},
+      {"kernel 0: covers 2 heads from 4294967295", "kernel/head_base",
+       setEntry<uint32_t>(0, kNone)},
+      {"kernel 0: covers 0 heads", "kernel/heads", setEntry<uint32_t>(0, 0)},
+      {"kernel 0: visits", "kernel/visits", setEntry<uint64_t>(0, kHuge)},
+      {"kernel/predicted_us: entry 0", "kernel/predicted_us", setEntry<float>(0, NAN)},
+      {"stats/density: entry 3", "stats/density", setEntry<float>(3, INFINITY)},
+      {"ir: entry 1 is 99", "ir", setEntry<uint32_t>(1, 99)},
+      {"strings/ends: entry 0", "strings/ends", setEntry<uint64_t>(0, kHuge)},
+      {"data/chunks: chunk 0", "data/chunks", setEntry<uint64_t>(0, kHuge)},
+      {"data/chunks: chunk 0", "data/chunks", setEntry<uint64_t>(0, 0)},
+      {"data/chunks: chunk 0", "data/chunks", setEntry<uint64_t>(1, kHuge)},
+      {"order/items: entry 0 names chunk", "order/items", setEntry<uint64_t>(0, 9)},
+      {"text/items: entry 0 is", "text/items", setEntry<uint64_t>(1, kHuge)},
+      {"text/items: entry 0 is", "text/items", setEntry<uint64_t>(2, kHuge - 1)},
+      {"kernel 0: order", "order/items", setEntry<uint64_t>(2, 2)},
+      {"pool: chunk 0 (entry 0): its zstd frame does not hold", "data/chunks",
+       setEntry<uint64_t>(1, uint64_t(1) << 29)},
+  };
+  for (const Case &test : cases) {
+    forge(path, forged, test.tensor, test.change);
+    std::string message = readAll(forged);
+    INFO(message);
+    CHECK_MESSAGE(message.find(test.wanted) != std::string::npos, test.wanted);
+    CHECK(message.find(forged + ": ") == 0);
+  }
+}
+
+TEST_CASE("manifests that lie are refused by name") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  std::string path = folder.file("m.calibatt"), forged = folder.file("forged.calibatt");
+  REQUIRE(fill(randomContent(random, 40)).write(path));
+  struct Case {
+    const char *wanted;
+    std::function<void(Json &)> change;
+  };
+  const Case cases[] = {
+      {"version is \"2.0\", but this program reads 1.x", [](Json &j) { j["version"] = "2.0"; }},
+      {"version is \"10.0\"", [](Json &j) { j["version"] = "10.0"; }},
+      {"version is \"1\"", [](Json &j) { j["version"] = "1"; }},
+      {"version is number, wanted a string", [](Json &j) { j["version"] = 1.0; }},
+      {"format is \"calibatt.profile\"", [](Json &j) { j["format"] = "calibatt.profile"; }},
+      {"format is missing", [](Json &j) { j.erase("format"); }},
+      {"problem.layers is 0", [](Json &j) { j["problem"]["layers"] = 0; }},
+      {"heads is -1", [](Json &j) { j["problem"]["heads"] = -1; }},
+      {"tensor \"route\" is U32 [2, 2, 3], wanted U32 [2, 2, 4]",
+       [](Json &j) { j["problem"]["steps"] = 4; }},
+      {"steps is 4294967296", [](Json &j) { j["problem"]["steps"] = uint64_t(1) << 32; }},
+      {"layers * heads * steps",
+       [](Json &j) {
+         j["problem"]["steps"] = 65536;
+         j["problem"]["layers"] = 65536;
+       }},
+      {"scale is string", [](Json &j) { j["problem"]["scale"] = "1"; }},
+      {"problem.block is 64", [](Json &j) { j["problem"]["block"] = 64; }},
+      {"dense_kernel is 9, but there are 7", [](Json &j) { j["dense_kernel"] = 9; }},
+      {"archs[0] is number", [](Json &j) { j["archs"] = {90}; }},
+      {"problem is missing", [](Json &j) { j.erase("problem"); }},
+      {"wanted an object", [](Json &j) { j = Json::array(); }},
+  };
+  for (const Case &test : cases) {
+    forge(path, forged, "", {}, test.change);
+    std::string message = readAll(forged);
+    INFO(message);
+    CHECK_MESSAGE(message.find(test.wanted) != std::string::npos, test.wanted);
+    CHECK(message.find(forged + ": ") == 0);
+  }
+  forge(path, forged, "", {}, [](Json &j) { j["version"] = "1.7"; });
+  CHECK(readAll(forged).empty());
+}
+
+TEST_CASE("files that are no packages are refused as such") {
+  ScratchFolder folder;
+  Result<PackageReader> missing = PackageReader::open(folder.file("none"));
+  REQUIRE_FALSE(missing);
+  CHECK(missing.message().find("none: cannot open: No such file") != std::string::npos);
+  CHECK_FALSE(PackageReader::open(folder.path()));
+  writeBytes(folder.file("x"), container("{}", {}));
+  Result<PackageReader> other = PackageReader::open(folder.file("x"));
+  REQUIRE_FALSE(other);
+  CHECK(other.message().find("is no package") != std::string::npos);
+}
