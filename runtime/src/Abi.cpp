@@ -164,13 +164,14 @@ calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t
       return fail(CALIBATT_STATUS_INVALID_ARGUMENT,
                   fmt::format("calibatt_site_mask: {} bytes given, wanted {} ({} rows of {})",
                               bytes, problem.blocks() * rowBytes, problem.blocks(), rowBytes));
-    const uint32_t kernel = reader.route(layer, head, step);
+    const LaunchPlan plan = planLaunches(reader, {head, 1}, layer, step);
+    const uint32_t kernel = plan.launches.front().kernel;
     auto schedule = package->state->schedules.get(kernel);
     if (!schedule)
       return fail(CALIBATT_STATUS_BAD_PACKAGE, schedule.message());
     std::memset(bits, 0, bytes);
     for (uint32_t row = 0; row < problem.blocks(); ++row)
-      for (uint16_t column : (*schedule)->row(head - reader.kernel(kernel).headBase, row))
+      for (uint16_t column : (*schedule)->row(0 - plan.launches.front().headBase, row))
         bits[row * rowBytes + column / 8] |= uint8_t(1u << (column % 8));
     return CALIBATT_STATUS_OK;
   });

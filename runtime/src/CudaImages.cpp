@@ -174,19 +174,12 @@ Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
     return {};
   const KernelRecord &record = package.kernel(launch.kernel);
   const uint32_t blocks = package.manifest().problem.blocks();
-  std::vector<uint16_t> order;
-  if (record.order != kNone) {
-    auto stored = package.order(record.order);
-    if (!stored)
-      return {CALIBATT_STATUS_BAD_PACKAGE, stored.message()};
-    order = stored.take();
-  } else {
-    for (uint32_t tile = 0; tile < record.heads * blocks; ++tile)
-      order.push_back(uint16_t(tile));
-  }
+  auto order = package.order(record.order);
+  if (!order)
+    return {CALIBATT_STATUS_BAD_PACKAGE, order.message()};
   std::vector<uint32_t> words;
   words.reserve(size_t(launch.headCount) * blocks * batch);
-  for (const uint16_t tile : order) {
+  for (const uint16_t tile : *order) {
     const uint32_t scheduleHead = tile / blocks;
     if (scheduleHead - key.scheduleBegin >= launch.headCount)
       continue;

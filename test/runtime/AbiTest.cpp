@@ -1,0 +1,300 @@
+// The C ABI: what it reports, and every call it refuses, with the words it uses.
+#include "test/runtime/RuntimeSamples.h"
+#include "test/runtime/Session.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdlib>
+#include <cstring>
+
+using namespace calibatt;
+using namespace calibatt::test;
+
+extern "C" calibatt_status_t calibattUseFromC(const char *path, uint32_t *tokens);
+
+namespace {
+
+SampleShape grid() {
+  SampleShape shape;
+  shape.heads = 4;
+  shape.layers = 2;
+  shape.steps = 3;
+  return shape;
+}
+
+// A host session, and a call that fits it until a test changes something.
+struct Fixture {
+  Random random;
+  SampleShape shape = grid();
+  SamplePackage sample{random, shape};
+  PackageHandle package{sample.path};
+  SessionHandle session{package.package, hostOptions()};
+  TestCall test{random, CALIBATT_DTYPE_F32, Layout::Contiguous, 2, 4, shape};
+
+  void refuses(calibatt_status_t status, const std::string &words) {
+    const TestTensor before = test.o;
+    CHECK(calibatt_attention(session.session, &test.call) == status);
+    CHECK_MESSAGE(lastError().find(words) != std::string::npos, lastError());
+    char text[512] = "";
+    if (status == CALIBATT_STATUS_MISMATCH) {
+      CHECK(calibatt_match(nullptr, session.session, &test.call, text, sizeof text) == status);
+      CHECK_MESSAGE(std::string(text).find(words) != std::string::npos, text);
+    }
+    CHECK(std::memcmp(test.o.data(), const_cast<TestTensor &>(before).data(), 64) == 0);
+    CHECK(session.stats().calls == 0);
+  }
+};
+
+} // namespace
+
+TEST_CASE("a package says what it was compiled for") {
+  Fixture f;
+  auto info = CALIBATT_INIT(calibatt_package_info_t);
+  REQUIRE(calibatt_package_info(f.package.package, &info) == CALIBATT_STATUS_OK);
+  CHECK(std::string(info.model) == "sample");
+  CHECK(std::string(info.granularity) == "step");
+  CHECK(std::string(info.archs) == "sm_90a");
+  CHECK(info.tokens == 420);
+  CHECK(info.blocks == 4);
+  CHECK(info.layers == 2);
+  CHECK(info.heads == 4);
+  CHECK(info.steps == 3);
+  CHECK(info.head_dim == 64);
+  CHECK(info.scale == doctest::Approx(0.125));
+  CHECK(info.kernels == 7);
+  CHECK(info.file_bytes > 0);
+}
+
+TEST_CASE("a caller built against a shorter struct gets as much as it has room for") {
+  Fixture f;
+  calibatt_package_info_t info;
+  std::memset(&info, 0xAB, sizeof info);
+  info.struct_size = offsetof(calibatt_package_info_t, layers);
+  REQUIRE(calibatt_package_info(f.package.package, &info) == CALIBATT_STATUS_OK);
+  CHECK(info.tokens == 420);
+  CHECK(info.layers == 0xABABABABu);
+  info.struct_size = sizeof info + 8;
+  CHECK(calibatt_package_info(f.package.package, &info) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(lastError().find("struct_size is") != std::string::npos);
+  info.struct_size = 0;
+  CHECK(calibatt_package_info(f.package.package, &info) == CALIBATT_STATUS_INVALID_ARGUMENT);
+}
+
+TEST_CASE("the mask of a site is the schedule that went in, bit by bit") {
+  for (Form form : {Form::Full, Form::Runs, Form::Table})
+    for (bool perHead : {false, true}) {
+      Random random;
+      CAPTURE(random.seed);
+      SampleShape shape = grid();
+      shape.tokens = 1500; // 12 blocks: two bytes a row
+      shape.form = form;
+      shape.perHead = perHead;
+      const SamplePackage sample(random, shape);
+      const PackageHandle package(sample.path);
+      for (uint32_t layer = 0; layer < shape.layers; ++layer)
+        for (uint32_t head = 0; head < shape.heads; ++head)
+          for (uint32_t step = 0; step < shape.steps; ++step) {
+            std::vector<uint8_t> bits(24, 0xFF), wanted(24);
+            REQUIRE(calibatt_site_mask(package.package, layer, head, step, bits.data(),
+                                       bits.size()) == CALIBATT_STATUS_OK);
+            for (uint32_t row = 0; row < 12; ++row)
+              for (uint16_t block : sample.schedule(layer, step).row(head, row))
+                wanted[row * 2 + block / 8] |= uint8_t(1 << (block % 8));
+            REQUIRE(bits == wanted);
+          }
+      uint8_t byte;
+      CHECK(calibatt_site_mask(package.package, 0, 0, 0, &byte, 1) ==
+            CALIBATT_STATUS_INVALID_ARGUMENT);
+      CHECK(lastError().find("1 bytes given, wanted 24 (12 rows of 2)") != std::string::npos);
+      CHECK(calibatt_site_mask(package.package, 0, 9, 0, &byte, 1) == CALIBATT_STATUS_MISMATCH);
+      CHECK(lastError().find("site (layer 0, head 9, step 0) is outside") != std::string::npos);
+    }
+}
+
+TEST_CASE("a call of another length is refused with both lengths") {
+  Fixture f;
+  f.test.call.tokens = 400;
+  f.refuses(CALIBATT_STATUS_MISMATCH,
+            "layer 0, step 0: package has grid 1x1x420 (420 tokens), call has 400 tokens");
+}
+
+TEST_CASE("a call of a layer or step outside the package is refused") {
+  Fixture f;
+  f.test.call.layer = 2;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "no kernel for layer 2: it has layers 0 to 1");
+  f.test.call.layer = 1;
+  f.test.call.step = 3;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "no kernel for step 3: it has steps 0 to 2");
+}
+
+TEST_CASE("a call with other heads, head_dim, batch, dtype or scale is refused") {
+  Fixture f;
+  const calibatt_call_t good = f.test.call;
+  f.test.call.heads = 3;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "the call has 3 heads, the session serves 4");
+  f.test.call = good;
+  f.test.call.head_dim = 128;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "package has head_dim 64, call has 128");
+  f.test.call = good;
+  f.test.call.batch = 0;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "the call has batch 0, wanted 1 to");
+  f.test.call = good;
+  f.test.call.dtype = calibatt_dtype_t(7);
+  f.refuses(CALIBATT_STATUS_MISMATCH, "the call has dtype 7, wanted bf16 (0) or f32 (1)");
+  f.test.call = good;
+  f.test.call.scale = 0.1;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "package was compiled for scale 0.125, call has 0.1");
+}
+
+TEST_CASE("strides that overlap the output or point backwards are refused") {
+  Fixture f;
+  const calibatt_call_t good = f.test.call;
+  f.test.call.o_strides[2] = 32;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "o has token stride 32, so that its rows of 64 elements");
+  f.test.call = good;
+  f.test.call.k_strides[1] = -8;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "k has head stride -8, wanted 0 to 2^40 elements");
+  f.test.call = good;
+  f.test.call.lse_strides[0] = 420;
+  f.test.call.lse_strides[1] = 400;
+  f.refuses(CALIBATT_STATUS_MISMATCH, "lse has head stride 400, wanted at least 420");
+}
+
+TEST_CASE("null tensors are refused by name") {
+  Fixture f;
+  f.test.call.v = nullptr;
+  f.refuses(CALIBATT_STATUS_INVALID_ARGUMENT, "layer 0, step 0: v is null");
+}
+
+TEST_CASE("a call with defaults only is contiguous, of the package's scale and head_dim") {
+  Fixture f;
+  calibatt_call_t &call = f.test.call;
+  call.head_dim = call.heads = 0;
+  for (int64_t *strides : {call.q_strides, call.k_strides, call.v_strides, call.o_strides})
+    std::fill_n(strides, 3, 0);
+  char text[256];
+  CHECK(calibatt_match(nullptr, f.session.session, &call, text, sizeof text) == CALIBATT_STATUS_OK);
+  CHECK(std::string(text) ==
+        "layer 0, step 0: fits; 1 launch, first kernel calibatt_sample_runs (form runs)");
+  REQUIRE_MESSAGE(calibatt_attention(f.session.session, &call) == CALIBATT_STATUS_OK, lastError());
+  CHECK(compareWithReference(f.test, f.sample.schedule(0, 0), 0, f.sample.scale).relativeRms <
+        1e-5);
+  CHECK(f.session.stats().launches == 1);
+}
+
+TEST_CASE("a package alone can be asked whether a call fits") {
+  Fixture f;
+  char text[256];
+  CHECK(calibatt_match(f.package.package, nullptr, &f.test.call, text, sizeof text) ==
+        CALIBATT_STATUS_OK);
+  f.test.call.tokens = 7;
+  char four[4];
+  CHECK(calibatt_match(f.package.package, nullptr, &f.test.call, four, sizeof four) ==
+        CALIBATT_STATUS_MISMATCH);
+  CHECK(std::string(four) == "lay");
+  CHECK(calibatt_match(nullptr, nullptr, &f.test.call, text, sizeof text) ==
+        CALIBATT_STATUS_INVALID_ARGUMENT);
+}
+
+TEST_CASE("sessions outlive the handle of their package") {
+  Fixture f;
+  calibatt_package_close(f.package.package);
+  f.package.package = nullptr;
+  CHECK(calibatt_attention(f.session.session, &f.test.call) == CALIBATT_STATUS_OK);
+}
+
+TEST_CASE("head ranges and devices that are not there are refused") {
+  Fixture f;
+  auto options = hostOptions();
+  options.head_begin = 4;
+  const SessionHandle outside(f.package.package, options);
+  CHECK(outside.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(lastError().find("the package has 4 heads") != std::string::npos);
+  options.head_begin = 1;
+  options.head_count = UINT32_MAX;
+  const SessionHandle wrapping(f.package.package, options);
+  CHECK(wrapping.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+  for (const char *name : {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", ""}) {
+    options = hostOptions();
+    options.device = name;
+    const SessionHandle unknown(f.package.package, options);
+    CHECK(unknown.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+    CHECK(lastError() ==
+          std::string("device '") + name + "' is unknown, wanted host, cuda or cuda:N");
+  }
+}
+
+TEST_CASE("prewarming a step outside the package is refused") {
+  Fixture f;
+  const uint32_t steps[] = {0, 3};
+  CHECK(calibatt_session_prewarm(f.session.session, steps, 1, 0) == CALIBATT_STATUS_OK);
+  CHECK(calibatt_session_prewarm(f.session.session, nullptr, 0, 2) == CALIBATT_STATUS_OK);
+  CHECK(calibatt_session_prewarm(f.session.session, steps, 2, 0) == CALIBATT_STATUS_MISMATCH);
+  CHECK(lastError() == "prewarm: step 3: the package has steps 0 to 2");
+}
+
+TEST_CASE("without libcuda.so.1 a CUDA session says so and the host still works") {
+  setenv("CALIBATT_LIBCUDA", "/nonexistent/libcuda.so.1", 1);
+  Fixture f;
+  auto options = hostOptions();
+  options.device = "cuda:0";
+  const SessionHandle session(f.package.package, options);
+  CHECK(session.status == CALIBATT_STATUS_NO_DEVICE);
+  CHECK(session.session == nullptr);
+  CHECK_MESSAGE(lastError().find("/nonexistent/libcuda.so.1 not found: ") == 0, lastError());
+  CHECK(calibatt_attention(f.session.session, &f.test.call) == CALIBATT_STATUS_OK);
+}
+
+TEST_CASE("a missing, foreign or damaged package is refused with its path") {
+  calibatt_package_t *package = nullptr;
+  CHECK(calibatt_package_open("/nonexistent/a.calibatt", &package) == CALIBATT_STATUS_BAD_PACKAGE);
+  CHECK(lastError().find("/nonexistent/a.calibatt") != std::string::npos);
+  CHECK(package == nullptr);
+
+  Fixture f;
+  std::vector<uint8_t> bytes = readBytes(f.sample.path);
+  const ScratchFolder folder;
+  const std::string path = folder.file("damaged.calibatt");
+  // Wherever a byte flips, opening or computing fails, or nothing depended on it.
+  for (int i = 0; i < 60; ++i) {
+    std::vector<uint8_t> damaged = bytes;
+    damaged[f.random.integer(0, bytes.size() - 1)] ^= uint8_t(1u << f.random.integer(0, 7));
+    writeBytes(path, damaged);
+    const PackageHandle opened(path);
+    if (!opened.package) {
+      CHECK(lastError().find(path) != std::string::npos);
+      continue;
+    }
+    const SessionHandle session(opened.package, hostOptions());
+    TestCall test(f.random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, 4, f.shape);
+    const auto status = calibatt_attention(session.session, &test.call);
+    if (status == CALIBATT_STATUS_OK)
+      CHECK(compareWithReference(test, f.sample.schedule(0, 0), 0, f.sample.scale).relativeRms <
+            1e-5);
+    else
+      CHECK(status == CALIBATT_STATUS_BAD_PACKAGE);
+  }
+}
+
+TEST_CASE("null handles are refused, closing null is fine") {
+  calibatt_package_close(nullptr);
+  calibatt_session_destroy(nullptr);
+  CHECK(calibatt_package_open(nullptr, nullptr) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(calibatt_package_info(nullptr, nullptr) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(calibatt_session_create(nullptr, nullptr, nullptr) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(calibatt_session_prewarm(nullptr, nullptr, 0, 0) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(calibatt_attention(nullptr, nullptr) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(calibatt_session_stats(nullptr, nullptr) == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(lastError() == "calibatt_session_stats: session is null");
+  CHECK(std::string(calibatt_status_name(CALIBATT_STATUS_NOT_PREWARMED)) ==
+        "CALIBATT_STATUS_NOT_PREWARMED");
+  CHECK(std::string(calibatt_version()) == "0.1.0");
+}
+
+TEST_CASE("the header is C: a C translation unit opens a package through it") {
+  Fixture f;
+  uint32_t tokens = 0;
+  CHECK(calibattUseFromC(f.sample.path.c_str(), &tokens) == CALIBATT_STATUS_OK);
+  CHECK(tokens == 420);
+  CHECK(calibattUseFromC("/nonexistent", &tokens) == CALIBATT_STATUS_BAD_PACKAGE);
+}

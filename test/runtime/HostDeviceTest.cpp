@@ -1,0 +1,220 @@
+// Packages run on the host device, compared with a float64 masked reference.
+#include "runtime/host/HostExecutor.h"
+#include "runtime/host/TileKernel.h"
+#include "test/runtime/RuntimeSamples.h"
+#include "test/runtime/Session.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <thread>
+
+using namespace calibatt;
+using namespace calibatt::test;
+
+namespace {
+
+// bf16 outputs carry their own rounding, 2^-9 relative at most.
+double bound(calibatt_dtype_t dtype) { return dtype == CALIBATT_DTYPE_F32 ? 1e-5 : 3e-3; }
+
+void checkEveryStep(Random &random, const SampleShape &shape, calibatt_dtype_t dtype, Layout layout,
+                    uint32_t batch) {
+  CAPTURE(random.seed);
+  CAPTURE(shape.tokens);
+  CAPTURE(shape.headDim);
+  CAPTURE(int(shape.form));
+  CAPTURE(int(layout));
+  CAPTURE(batch);
+  CAPTURE(tileKernelName());
+  const SamplePackage sample(random, shape);
+  const PackageHandle package(sample.path);
+  REQUIRE_MESSAGE(package.package, lastError());
+  const SessionHandle session(package.package, hostOptions());
+  REQUIRE(session.session);
+  for (uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (uint32_t step = 0; step < shape.steps; ++step) {
+      TestCall test(random, dtype, layout, batch, shape.heads, shape);
+      test.call.layer = layer;
+      test.call.step = step;
+      REQUIRE_MESSAGE(calibatt_attention(session.session, &test.call) == CALIBATT_STATUS_OK,
+                      lastError());
+      const Deviation deviation =
+          compareWithReference(test, sample.schedule(layer, step), 0, sample.scale);
+      CHECK(deviation.relativeRms < bound(dtype));
+      CHECK(deviation.lse < 1e-4);
+      CHECK(test.o.disturbedGaps() == 0);
+    }
+}
+
+} // namespace
+
+TEST_CASE("every form gives the masked attention of its schedule on the host device") {
+  Random random;
+  for (Form form : {Form::Full, Form::Schedule, Form::Runs, Form::Table})
+    for (bool perHead : {false, true}) {
+      SampleShape shape;
+      shape.form = form;
+      shape.perHead = perHead;
+      checkEveryStep(random, shape, CALIBATT_DTYPE_F32, Layout::Contiguous, 1);
+    }
+}
+
+TEST_CASE("lengths that no block divides, both head dims, batches and strides are right") {
+  Random random;
+  for (uint32_t tokens : {131u, 420u, 560u})
+    for (uint32_t headDim : {64u, 128u})
+      for (calibatt_dtype_t dtype : {CALIBATT_DTYPE_F32, CALIBATT_DTYPE_BF16}) {
+        SampleShape shape;
+        shape.tokens = tokens;
+        shape.headDim = headDim;
+        shape.steps = 1;
+        shape.heads = 3;
+        checkEveryStep(random, shape, dtype, Layout::Padded, 2);
+        checkEveryStep(random, shape, dtype, Layout::TokenMajor, 1);
+      }
+}
+
+TEST_CASE("lengths of one token, one block and a block and one token are right") {
+  Random random;
+  for (uint32_t tokens : {1u, 127u, 128u, 129u, 256u}) {
+    SampleShape shape;
+    shape.tokens = tokens;
+    checkEveryStep(random, shape, CALIBATT_DTYPE_F32, Layout::Padded, 2);
+  }
+}
+
+TEST_CASE("sharp softmaxes neither overflow nor lose the maximum") {
+  Random random;
+  CAPTURE(random.seed);
+  SampleShape shape;
+  shape.steps = 1;
+  const SamplePackage sample(random, shape);
+  const PackageHandle package(sample.path);
+  const SessionHandle session(package.package, hostOptions());
+  // Logits of a few thousand: all but the largest key of most rows vanish.
+  TestCall test(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, shape.heads, shape, 40);
+  REQUIRE(calibatt_attention(session.session, &test.call) == CALIBATT_STATUS_OK);
+  const Deviation deviation = compareWithReference(test, sample.schedule(0, 0), 0, sample.scale);
+  CHECK(deviation.relativeRms < 1e-3); // a logit of 5000 has an ulp of 5e-4 in float32
+  CHECK(deviation.lse < 1e-2);
+}
+
+TEST_CASE("a session of a head range takes tensors of these heads only") {
+  Random random;
+  CAPTURE(random.seed);
+  for (bool perHead : {false, true}) {
+    SampleShape shape;
+    shape.heads = 5;
+    shape.perHead = perHead;
+    const SamplePackage sample(random, shape);
+    const PackageHandle package(sample.path);
+    auto options = hostOptions();
+    options.head_begin = 2;
+    options.head_count = 2;
+    const SessionHandle session(package.package, options);
+    REQUIRE(session.session);
+    TestCall test(random, CALIBATT_DTYPE_F32, Layout::TokenMajor, 2, 2, shape);
+    test.call.step = 1;
+    REQUIRE_MESSAGE(calibatt_attention(session.session, &test.call) == CALIBATT_STATUS_OK,
+                    lastError());
+    CHECK(compareWithReference(test, sample.schedule(0, 1), 2, sample.scale).relativeRms < 1e-5);
+  }
+}
+
+TEST_CASE("the dense kernel serves any number of heads, and is counted with its reason") {
+  Random random;
+  CAPTURE(random.seed);
+  for (uint32_t denseHeads : {1u, 2u, 3u}) {
+    SampleShape shape;
+    shape.heads = 3;
+    shape.denseHeads = denseHeads;
+    const SamplePackage sample(random, shape);
+    const PackageHandle package(sample.path);
+    auto options = hostOptions();
+    options.allow_dense = 1;
+    const SessionHandle session(package.package, options);
+    TestCall test(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, 3, shape);
+    test.call.layer = 7;
+    REQUIRE_MESSAGE(calibatt_attention(session.session, &test.call) == CALIBATT_STATUS_OK,
+                    lastError());
+    const Schedule dense = randomSchedule(random, shape.tokens, 3, 2);
+    CHECK(compareWithReference(test, dense, 0, sample.scale).relativeRms < 1e-5);
+    const auto stats = session.stats();
+    CHECK(stats.calls == 1);
+    CHECK(stats.dense_fallbacks == 1);
+    CHECK(stats.launches == (3 + denseHeads - 1) / denseHeads);
+    CHECK(std::string(stats.last_fallback_reason).find("no kernel for layer 7") !=
+          std::string::npos);
+  }
+}
+
+TEST_CASE("a session serves several threads at once") {
+  Random random;
+  CAPTURE(random.seed);
+  SampleShape shape;
+  shape.steps = 12; // more than the schedules that stay decoded
+  const SamplePackage sample(random, shape);
+  const PackageHandle package(sample.path);
+  auto options = hostOptions();
+  options.host_threads = 2;
+  const SessionHandle session(package.package, options);
+  std::vector<TestCall> calls;
+  for (uint32_t step = 0; step < shape.steps; ++step) {
+    calls.emplace_back(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, 2, shape);
+    calls.back().call.step = step;
+    // The tensors have moved with the vector's growth; their storage has not.
+  }
+  std::vector<std::thread> threads;
+  for (size_t first = 0; first < 4; ++first)
+    threads.emplace_back([&, first] {
+      for (size_t i = first; i < calls.size(); i += 4)
+        calibatt_attention(session.session, &calls[i].call);
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  for (uint32_t step = 0; step < shape.steps; ++step)
+    CHECK(compareWithReference(calls[step], sample.schedule(0, step), 0, sample.scale).relativeRms <
+          1e-5);
+  CHECK(session.stats().calls == shape.steps);
+}
+
+TEST_CASE("the executor computes the tiles it is given and touches nothing else") {
+  Random random;
+  CAPTURE(random.seed);
+  SampleShape shape;
+  shape.heads = 3;
+  const Schedule schedule = randomSchedule(random, shape.tokens, shape.heads, 0.5);
+  TestCall test(random, CALIBATT_DTYPE_F32, Layout::Padded, 2, shape.heads, shape);
+  HostLaunch launch;
+  launch.schedule = &schedule;
+  launch.headDim = shape.headDim;
+  launch.scale = 0.125;
+  launch.dtype = HostDtype::F32;
+  launch.q = test.call.q;
+  launch.k = test.call.k;
+  launch.v = test.call.v;
+  launch.o = test.call.o;
+  const auto &s = test.q.strides();
+  launch.qStrides = launch.kStrides = launch.vStrides = launch.oStrides = {s[0], s[1], s[2]};
+  const std::vector<HostTile> tiles = {{1, 2, 3}, {0, 1, 0}};
+  const Status ran = runHostTiles(launch, tiles, 2);
+  REQUIRE(ran);
+  for (uint32_t b = 0; b < 2; ++b)
+    for (uint32_t h = 0; h < shape.heads; ++h)
+      for (uint32_t t = 0; t < shape.tokens; ++t) {
+        const bool written = (b == 1 && h == 2 && t >= 384) || (b == 0 && h == 1 && t < 128);
+        REQUIRE(std::isnan(test.o.get(b, h, t, 5)) == !written);
+      }
+  const std::vector<HostTile> outside = {{0, 3, 0}};
+  const Status refused = runHostTiles(launch, outside, 1);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.message().find("tile (head 3, row 0) is outside") != std::string::npos);
+}
+
+TEST_CASE("bf16 rounds to nearest even and keeps NaN and infinity") {
+  CHECK(floatToBf16(1.0f) == 0x3F80);
+  CHECK(floatToBf16(1.00390625f) == 0x3F80); // half way, to even
+  CHECK(floatToBf16(1.01171875f) == 0x3F82); // half way, to even
+  CHECK(floatToBf16(std::numeric_limits<float>::infinity()) == 0x7F80);
+  CHECK(std::isnan(bf16ToFloat(floatToBf16(std::numeric_limits<float>::quiet_NaN()))));
+}

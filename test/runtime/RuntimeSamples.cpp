@@ -1,0 +1,258 @@
+#include "test/runtime/RuntimeSamples.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+
+namespace calibatt::test {
+namespace {
+
+constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+
+uint32_t addKernel(Random &random, PackageWriter &writer, const SampleShape &shape,
+                   const Schedule &schedule, KernelRecord record) {
+  CodeImage code;
+  code.form = shape.form;
+  code.arch = shape.arch;
+  code.symbol = "calibatt_sample_runs";
+  code.fatbin = {'d', 'u', 'm', 'm', 'y'};
+  code.cuda = "// data\n";
+  code.dynamicSmem = 101376;
+  if (shape.form == Form::Runs || shape.form == Form::Table) {
+    record.data = writer.addData(buildScheduleImage(schedule, shape.form));
+  } else {
+    code.cuda = emittedText(schedule);
+    code.symbol = fmt::format("calibatt_sample_{:x}", std::hash<std::string>()(code.cuda));
+  }
+  record.code = writer.addCode(code);
+  std::vector<uint16_t> order(schedule.heads * schedule.queryBlocks);
+  std::iota(order.begin(), order.end(), uint16_t(0));
+  std::shuffle(order.begin(), order.end(), random.engine);
+  record.order = writer.addOrder(order);
+  record.heads = schedule.heads;
+  record.visits = visitsOf(schedule);
+  record.reason = "a test asked for it";
+  return writer.addKernel(record);
+}
+
+} // namespace
+
+std::string emittedText(const Schedule &schedule) {
+  std::string text = fmt::format("#include \"kernels/attention_sm90.cuh\"\nnamespace {{\n"
+                                 "constexpr calibatt::AttentionSpec kSpec{{.head_dim = 64, "
+                                 ".tokens = {}, .scale = 0.125f}};\n"
+                                 "constexpr unsigned kHeads = {};\n"
+                                 "__device__ const unsigned short kRowClass[] = {{\n",
+                                 schedule.tokens, schedule.heads);
+  for (uint32_t rowClass : schedule.rowClass)
+    text += fmt::format("    {},\n", rowClass);
+  text += "};\n";
+  for (size_t c = 0; c < schedule.classes.size(); ++c) {
+    text += fmt::format(
+        "__device__ __forceinline__ void produce_{}(calibatt::Producer<kSpec> &p) {{\n", c);
+    for (size_t i = 0; i < schedule.classes[c].size(); ++i)
+      text += fmt::format("  p.visit<{}, {}>();\n", i, schedule.classes[c][i]);
+    text += "}\n";
+  }
+  return text + "} // namespace\n";
+}
+
+Schedule sliceHeads(const Schedule &schedule, uint32_t begin, uint32_t count) {
+  Schedule slice = schedule;
+  slice.heads = count;
+  slice.rowClass.clear();
+  slice.classes.clear();
+  for (uint32_t h = begin; h < begin + count; ++h)
+    for (uint32_t q = 0; q < schedule.queryBlocks; ++q) {
+      const auto &row = schedule.row(h, q);
+      const auto found = std::find(slice.classes.begin(), slice.classes.end(), row);
+      slice.rowClass.push_back(uint32_t(found - slice.classes.begin()));
+      if (found == slice.classes.end())
+        slice.classes.push_back(row);
+    }
+  return slice;
+}
+
+SamplePackage::SamplePackage(Random &random, const SampleShape &shape) : shape(shape) {
+  Manifest manifest;
+  Problem &problem = manifest.problem;
+  problem.model = "sample";
+  problem.frames = 1;
+  problem.height = 1;
+  problem.width = problem.tokens = shape.tokens;
+  problem.layers = shape.layers;
+  problem.heads = shape.heads;
+  problem.steps = shape.steps;
+  problem.headDim = shape.headDim;
+  problem.scale = scale = 1 / std::sqrt(double(shape.headDim));
+  manifest.granularity = shape.perHead ? "head" : "step";
+  manifest.archs = {shape.arch};
+  manifest.minDriver = shape.minDriver;
+  PackageWriter writer(manifest);
+  for (uint32_t layer = 0; layer < shape.layers; ++layer)
+    for (uint32_t step = 0; step < shape.steps; ++step) {
+      schedules.push_back(sliceHeads(
+          randomSchedule(random, shape.tokens, shape.heads, shape.density), 0, shape.heads));
+      const uint32_t each = shape.perHead ? 1 : shape.heads;
+      for (uint32_t head = 0; head < shape.heads; head += each) {
+        KernelRecord record;
+        record.layer = layer;
+        record.step = step;
+        record.headBase = head;
+        const uint32_t kernel =
+            addKernel(random, writer, shape, sliceHeads(schedules.back(), head, each), record);
+        for (uint32_t h = head; h < head + each; ++h)
+          writer.setRoute(layer, h, step, kernel);
+      }
+    }
+  const Schedule dense = randomSchedule(random, shape.tokens, shape.denseHeads, 2);
+  writer.setDenseKernel(
+      addKernel(random, writer, shape, sliceHeads(dense, 0, shape.denseHeads), {}));
+  path = folder.file("sample.calibatt");
+  if (Status written = writer.write(path); !written)
+    throw std::runtime_error(written.message());
+}
+
+TestTensor::TestTensor(calibatt_dtype_t dtype, Layout layout, uint32_t batch, uint32_t heads,
+                       uint32_t tokens, uint32_t dim)
+    : batch(batch), heads(heads), tokens(tokens), dim(dim), dtype(dtype) {
+  switch (layout) {
+  case Layout::Contiguous:
+    stride = {int64_t(heads) * tokens * dim, int64_t(tokens) * dim, dim};
+    break;
+  case Layout::TokenMajor: // [batch, tokens, heads, dim], as projections give it
+    stride = {int64_t(heads) * tokens * dim, dim, int64_t(heads) * dim};
+    break;
+  case Layout::Padded:
+    stride[2] = dim + 8;
+    stride[1] = stride[2] * tokens + 24;
+    stride[0] = stride[1] * heads + 40;
+    break;
+  }
+  elements = size_t(stride[0]) * batch + 64;
+  storage.resize(elements * (dtype == CALIBATT_DTYPE_BF16 ? 2 : 4), 0xFF); // NaN in both types
+}
+
+size_t TestTensor::offset(uint32_t b, uint32_t h, uint32_t t, uint32_t d) const {
+  return size_t(b * stride[0] + h * stride[1] + t * stride[2] + d);
+}
+
+double TestTensor::read(size_t element) const {
+  float value;
+  if (dtype == CALIBATT_DTYPE_F32) {
+    std::memcpy(&value, storage.data() + element * 4, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, storage.data() + element * 2, 2);
+  return std::bit_cast<float>(uint32_t(bits) << 16);
+}
+
+double TestTensor::get(uint32_t b, uint32_t h, uint32_t t, uint32_t d) const {
+  return read(offset(b, h, t, d));
+}
+
+void TestTensor::set(uint32_t b, uint32_t h, uint32_t t, uint32_t d, double value) {
+  const float narrow = float(value);
+  if (dtype == CALIBATT_DTYPE_F32) {
+    std::memcpy(storage.data() + offset(b, h, t, d) * 4, &narrow, 4);
+    return;
+  }
+  const uint16_t bits = uint16_t(std::bit_cast<uint32_t>(narrow) >> 16); // any bf16 will do
+  std::memcpy(storage.data() + offset(b, h, t, d) * 2, &bits, 2);
+}
+
+void TestTensor::fillNormal(Random &random, double deviation) {
+  std::normal_distribution<double> normal(0, deviation);
+  for (uint32_t b = 0; b < batch; ++b)
+    for (uint32_t h = 0; h < heads; ++h)
+      for (uint32_t t = 0; t < tokens; ++t)
+        for (uint32_t d = 0; d < dim; ++d)
+          set(b, h, t, d, normal(random.engine));
+}
+
+uint64_t TestTensor::disturbedGaps() const {
+  std::vector<bool> used(elements);
+  for (uint32_t b = 0; b < batch; ++b)
+    for (uint32_t h = 0; h < heads; ++h)
+      for (uint32_t t = 0; t < tokens; ++t)
+        for (uint32_t d = 0; d < dim; ++d)
+          used[offset(b, h, t, d)] = true;
+  uint64_t disturbed = 0;
+  for (size_t i = 0; i < elements; ++i)
+    disturbed += !used[i] && !std::isnan(read(i));
+  return disturbed;
+}
+
+TestCall::TestCall(Random &random, calibatt_dtype_t dtype, Layout layout, uint32_t batch,
+                   uint32_t heads, const SampleShape &shape, double deviation)
+    : q(dtype, layout, batch, heads, shape.tokens, shape.headDim), k(q), v(q), o(q),
+      lse(size_t(batch) * heads * shape.tokens, float(kNaN)), call(CALIBATT_INIT(calibatt_call_t)) {
+  for (TestTensor *tensor : {&q, &k, &v})
+    tensor->fillNormal(random, deviation);
+  call.batch = batch;
+  call.heads = heads;
+  call.tokens = shape.tokens;
+  call.head_dim = shape.headDim;
+  call.dtype = dtype;
+  call.q = q.data();
+  call.k = k.data();
+  call.v = v.data();
+  call.o = o.data();
+  for (int d = 0; d < 3; ++d)
+    call.q_strides[d] = call.k_strides[d] = call.v_strides[d] = call.o_strides[d] =
+        q.strides()[size_t(d)];
+  call.lse = lse.data();
+}
+
+Deviation compareWithReference(const TestCall &call, const Schedule &schedule, uint32_t headBegin,
+                               double scale) {
+  Deviation deviation;
+  double squaredError = 0, squaredNorm = 0;
+  const TestTensor &q = call.q, &k = call.k, &v = call.v, &o = call.o;
+  std::vector<double> logits, output(q.dim);
+  std::vector<uint32_t> keys;
+  for (uint32_t b = 0; b < q.batch; ++b)
+    for (uint32_t h = 0; h < q.heads; ++h)
+      for (uint32_t t = 0; t < q.tokens; ++t) {
+        keys.clear();
+        for (uint16_t block : schedule.row(h + headBegin, t / kBlock))
+          for (uint32_t key = block * kBlock; key < std::min((block + 1) * kBlock, q.tokens); ++key)
+            keys.push_back(key);
+        logits.clear();
+        for (uint32_t key : keys) {
+          double dot = 0;
+          for (uint32_t d = 0; d < q.dim; ++d)
+            dot += q.get(b, h, t, d) * k.get(b, h, key, d);
+          logits.push_back(dot * scale);
+        }
+        const double maximum = *std::max_element(logits.begin(), logits.end());
+        double sum = 0;
+        std::fill(output.begin(), output.end(), 0.0);
+        for (size_t i = 0; i < keys.size(); ++i) {
+          const double p = std::exp(logits[i] - maximum);
+          sum += p;
+          for (uint32_t d = 0; d < q.dim; ++d)
+            output[d] += p * v.get(b, h, keys[i], d);
+        }
+        for (uint32_t d = 0; d < q.dim; ++d) {
+          const double wanted = output[d] / sum, error = o.get(b, h, t, d) - wanted;
+          squaredError += error * error;
+          squaredNorm += wanted * wanted;
+        }
+        const double lse = call.lse[(size_t(b) * q.heads + h) * q.tokens + t];
+        const double lseError = std::abs(lse - (maximum + std::log(sum)));
+        // NaN must not slip through a maximum.
+        deviation.lse = lseError <= deviation.lse ? deviation.lse : lseError;
+      }
+  deviation.relativeRms = std::sqrt(squaredError / squaredNorm);
+  return deviation;
+}
+
+} // namespace calibatt::test
