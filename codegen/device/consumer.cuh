@@ -98,19 +98,9 @@ template <AttentionSpec S> struct Consumer {
     last();
   }
 
-private:
-  static constexpr u32 kTurn = 1; ///< named barriers 1 and 2
+  // The pieces of a step, also run one by one by the bring-up tests.
 
-  CALIBATT_DEVICE static void waitFull(u32 barrier, u32 use) {
-    ptx::mbarrierWait<S.watchdog>(barrier, (use / S.stages) & 1);
-  }
-
-  /// One arrival a warp; the stage is free after the eighth.
-  CALIBATT_DEVICE static void release(u32 barrier) {
-    if (threadIdx.x % 32 == 0)
-      ptx::mbarrierArrive(barrier);
-  }
-
+  /// S = Q K^T with K of `stage`.
   CALIBATT_DEVICE void issueQK(u32 stage) {
     u64 a = descriptorKMajor(smem.q() + warpgroup * 8192);
     u64 b = descriptorKMajor(smem.k(stage));
@@ -121,6 +111,7 @@ private:
     }
   }
 
+  /// O = P V, plus O where `accumulate`, with V of `stage`.
   CALIBATT_DEVICE void issuePV(u32 stage, bool accumulate) {
     u64 b = descriptorMnMajor<S.head_dim == 128 ? int(kHalf) : 0>(smem.v(stage));
 #pragma unroll
@@ -133,6 +124,19 @@ private:
 #pragma unroll
     for (int i = 0; i < 32; ++i)
       p[i] = ptx::packBf16(s[2 * i], s[2 * i + 1]);
+  }
+
+private:
+  static constexpr u32 kTurn = 1; ///< named barriers 1 and 2
+
+  CALIBATT_DEVICE static void waitFull(u32 barrier, u32 use) {
+    ptx::mbarrierWait<S.watchdog>(barrier, (use / S.stages) & 1);
+  }
+
+  /// One arrival a warp; the stage is free after the eighth.
+  CALIBATT_DEVICE static void release(u32 barrier) {
+    if (threadIdx.x % 32 == 0)
+      ptx::mbarrierArrive(barrier);
   }
 
   CALIBATT_DEVICE void maskTail() {
