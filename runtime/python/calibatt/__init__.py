@@ -1,0 +1,14 @@
+"""CalibAtt: compiled block-sparse attention packages, run from Python.
+
+    package = calibatt.load("model.calibatt")
+    out = package.attention(q, k, v, layer=3, step=10)   # [batch, heads, tokens, dim]
+
+Torch CUDA tensors run on their GPU and its current stream; torch CPU tensors and NumPy float32
+arrays run on the host device. Nothing here needs a build step: it is ctypes over libcalibatt.so,
+found through $CALIBATT_LIBRARY, next to this package, or in a build folder of the source tree.
+"""
+
+from .abi import Error
+from .package import Package, load
+
+__all__ = ["Error", "Package", "load"]
