@@ -116,6 +116,12 @@ std::string unrolledProgram(const KernelPlan &plan) {
   return out + "  }\n};\n";
 }
 
+std::string sha256Hex(const std::string &text) {
+  Sha256 hash;
+  hash.update(text);
+  return toHex(hash.finish());
+}
+
 /// Everything after the entry's name; the symbol is a hash of it.
 struct Parts {
   std::string before, body;
