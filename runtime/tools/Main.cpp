@@ -22,12 +22,8 @@ static int runCommandLine(int argc, char **argv) {
   app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage.");
 
   int exitCode = kExitDone;
-#ifdef CALIBATT_HAS_Calibrate
   addCalibrate(app, exitCode);
-#endif
-#ifdef CALIBATT_HAS_ProfileCommand
   addProfile(app, exitCode);
-#endif
   addCompile(app);
   addInspect(app, exitCode);
   addVerify(app, exitCode);

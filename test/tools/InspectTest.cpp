@@ -1,0 +1,232 @@
+// `calibatt inspect` on a package of every form.
+#include "test/tools/SamplePackage.h"
+#include "test/tools/ToolRun.h"
+
+#include <algorithm>
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <random>
+
+using namespace calibatt;
+using namespace calibatt::test;
+using Json = nlohmann::json;
+
+namespace {
+
+/// The sample on disk.
+struct Fixture {
+  TemporaryFolder folder;
+  Sample sample;
+  std::string package = folder.file("sample.calibatt");
+  Fixture() { sample.writePackage(package); }
+
+  Json json(std::vector<std::string> arguments) const {
+    arguments.push_back("--json");
+    ToolRun run = runTool(arguments);
+    REQUIRE_MESSAGE(run.exitCode == 0, run.err);
+    CHECK(run.err == "");
+    return Json::parse(run.out);
+  }
+};
+
+size_t countLines(const std::string &text) {
+  return size_t(std::count(text.begin(), text.end(), '\n'));
+}
+
+} // namespace
+
+TEST_CASE_FIXTURE(Fixture, "info tells the problem, the sizes, the forms and the remarks") {
+  Json info = json({"inspect", "info", package});
+  CHECK(info["problem"]["model"] == "sample");
+  CHECK(info["problem"]["tokens"] == kTokens);
+  CHECK(info["problem"]["blocks"] == kBlocks);
+  CHECK(info["sites"] == kLayers * kHeads * kSteps);
+  CHECK(info["kernels"] == kLayers * kSteps + 1);
+  CHECK(info["remarks"] == Json({"one remark of the compile"}));
+  CHECK(info["file_bytes"] == readBytes(package).size());
+  uint64_t sections = 0;
+  for (const Json &section : info["sections"])
+    sections += section["bytes"].get<uint64_t>();
+  CHECK(sections > 0);
+  CHECK(sections <= info["file_bytes"]);
+  std::map<std::string, Json> forms;
+  for (const Json &form : info["forms"])
+    forms[form["form"]] = form;
+  REQUIRE(forms.size() == 4);
+  for (const char *form : {"full", "schedule", "table"}) {
+    CHECK(forms[form]["kernels"] == 2);
+    CHECK(forms[form]["sites"] == 2 * kHeads);
+  }
+  CHECK(forms["runs"]["kernels"] == 3);
+  CHECK(forms["full"]["schedule_bytes"] == 0);
+  CHECK(forms["runs"]["schedule_bytes"] > 0);
+
+  double density = 0;
+  for (const BlockMask &mask : sample.masks)
+    density += mask.density() / double(sample.masks.size());
+  CHECK(info["density"]["mean"].get<double>() == doctest::Approx(density));
+
+  ToolRun text = runTool({"inspect", "info", package});
+  CHECK(text.exitCode == 0);
+  for (const char *part : {"sample", "kept mass", "share", "one remark of the compile", "sm_90a"})
+    CHECK_MESSAGE(contains(text.out, part), text.out);
+  CHECK_MESSAGE(!contains(text.out, "\x1b"), "colour without a terminal");
+}
+
+TEST_CASE_FIXTURE(Fixture, "ls lists every site once, and filters") {
+  Json all = json({"inspect", "ls", package});
+  CHECK(all["matched"] == kLayers * kHeads * kSteps);
+  REQUIRE(all["sites"].size() == kLayers * kHeads * kSteps);
+  size_t i = 0;
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    for (uint32_t head = 0; head < kHeads; ++head)
+      for (uint32_t step = 0; step < kSteps; ++step) {
+        const Json &site = all["sites"][i++];
+        CHECK(site["layer"] == layer);
+        CHECK(site["head"] == head);
+        CHECK(site["step"] == step);
+        CHECK(site["density"].get<double>() ==
+              doctest::Approx(sample.mask(layer, head, step).density()));
+        CHECK(site["registers"] == 168);
+        CHECK(site["code_bytes"] == 4321);
+        CHECK((site["data_bytes"] == 0) == (layer == 1));
+      }
+  CHECK(json({"inspect", "ls", package, "--layer", "1"})["sites"].size() == kHeads * kSteps);
+  Json one = json({"inspect", "ls", package, "--layer", "1", "--head", "0", "--step", "3"});
+  REQUIRE(one["sites"].size() == 1);
+  CHECK(one["sites"][0]["form"] == "schedule");
+  Json limited = json({"inspect", "ls", package, "--limit", "3"});
+  CHECK(limited["sites"].size() == 3);
+  CHECK(limited["matched"] == kLayers * kHeads * kSteps);
+  ToolRun text = runTool({"inspect", "ls", package});
+  CHECK(countLines(text.out) == 1 + kLayers * kHeads * kSteps);
+
+  ToolRun outside = runTool({"inspect", "ls", package, "--layer", "2"});
+  CHECK(outside.exitCode == 1);
+  CHECK(contains(outside.err, "layer 2: the package has layers 0..1"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "show prints exactly the blocks of the mask, in every form") {
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    for (uint32_t head = 0; head < kHeads; ++head)
+      for (uint32_t step = 0; step < kSteps; ++step) {
+        const BlockMask &mask = sample.mask(layer, head, step);
+        std::string site = fmt::format("{},{},{}", layer, head, step);
+        Json shown = json({"inspect", "show", package, site});
+        BlockMask read(kBlocks, kBlocks);
+        REQUIRE(shown["schedule"]["rows"].size() == kBlocks);
+        for (const Json &row : shown["schedule"]["rows"])
+          for (const Json &run : row["runs"])
+            for (uint32_t block = run[0]; block <= run[1]; ++block)
+              read.set(row["row"], block);
+        CHECK(read == mask);
+
+        ToolRun text =
+            runTool({"inspect", "show", package, "--layer", std::to_string(layer), "--head",
+                     std::to_string(head), "--step", std::to_string(step), "--schedule"});
+        CHECK(text.exitCode == 0);
+        std::string picture;
+        for (uint32_t row = 0; row < kBlocks; ++row) {
+          picture += "    ";
+          for (uint32_t col = 0; col < kBlocks; ++col)
+            picture += mask.get(row, col) ? '#' : '.';
+          picture += '\n';
+        }
+        CHECK_MESSAGE(contains(text.out, picture), text.out);
+      }
+}
+
+TEST_CASE_FIXTURE(Fixture, "show prints IR, CUDA and PTX, and says when it cannot disassemble") {
+  CHECK(runTool({"inspect", "show", package, "1,0,0", "--ir"}).out == "module @layer_1 {}\n");
+  CHECK(contains(runTool({"inspect", "show", package, "1,0,0", "--cuda"}).out, "p.visit<0, "));
+  CHECK(runTool({"inspect", "show", package, "0,0,1", "--ptx"}).out ==
+        "// PTX of calibatt_table_1\n");
+  CHECK(json({"inspect", "show", package, "0,0,1", "--ptx"})["ptx"] ==
+        "// PTX of calibatt_table_1\n");
+  ToolRun sass = runTool({"inspect", "show", package, "0,0,0", "--sass"},
+                         {"PATH=/nowhere", "CUDA_HOME=/nowhere"});
+  // A toolkit in /usr/local is found without PATH; then the empty cubin is what fails.
+  CHECK(sass.exitCode == 1);
+  CHECK(contains(sass.err, "cuobjdump"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a site that is not there is one clear error") {
+  ToolRun outside = runTool({"inspect", "show", package, "0,2,0"});
+  CHECK(outside.exitCode == 1);
+  CHECK(contains(outside.err, package + ": head 2: the package has heads 0..1"));
+  for (const char *site : {"0,0", "0,0,0,0", "a,b,c", "0,0,-1", "0,0,99999999999", ",,"}) {
+    ToolRun malformed = runTool({"inspect", "show", package, site});
+    CHECK(malformed.exitCode == 1);
+    CHECK_MESSAGE(contains(malformed.err, "wanted LAYER,HEAD,STEP"), malformed.err);
+  }
+  ToolRun none = runTool({"inspect", "show", package, "--layer", "0"});
+  CHECK(none.exitCode == 1);
+  CHECK(contains(none.err, "no site"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "extract writes files in which the schedule is materialised") {
+  std::string out = folder.file("out/deep");
+  Json extracted = json({"inspect", "extract", package, "0,1,2", "-o", out});
+  std::vector<uint8_t> image = buildScheduleImage(scheduleOf(sample, 0, 2), Form::Runs);
+  CHECK(readBytes(out + "/L0-H1-S2.schedule") == image);
+  for (const char *file : {"/L0-H1-S2.cubin", "/L0-H1-S2.fatbin"}) {
+    std::vector<uint8_t> bytes = readBytes(out + file);
+    CHECK(std::search(bytes.begin(), bytes.end(), image.begin(), image.end()) != bytes.end());
+  }
+  CHECK(extracted["files"].size() == 4);
+  for (const Json &file : extracted["files"])
+    CHECK(readBytes(file["path"]).size() == file["bytes"]);
+  CHECK(json({"inspect", "extract", package, "1,1,0", "-o", out})["files"].size() == 3);
+
+  ToolRun unwritable = runTool({"inspect", "extract", package, "0,1,2", "-o", package + "/sub"});
+  CHECK(unwritable.exitCode == 1);
+  CHECK(contains(unwritable.err, package + "/sub"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "output that cannot be written exits with 1") {
+  ToolRun run =
+      runProgram("/bin/sh", {"-c", toolPath() + " inspect ls " + package + " >/dev/full"});
+  CHECK(run.exitCode == 1);
+  CHECK(contains(run.err, "stdout: cannot write"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "missing, truncated and foreign packages are one clear error each") {
+  std::string bad = folder.file("bad.calibatt");
+  auto expectFailure = [&](const std::string &path) {
+    ToolRun run = runTool({"inspect", "info", path});
+    CHECK(run.exitCode == 1);
+    CHECK(run.out == "");
+    CHECK_MESSAGE(contains(run.err, "calibatt: error: " + path), run.err);
+    CHECK(countLines(run.err) == 1);
+  };
+  expectFailure(bad);
+  expectFailure(folder.path.string());
+  std::vector<uint8_t> whole = readBytes(package);
+  for (size_t size :
+       {size_t(0), size_t(7), size_t(8), size_t(1000), whole.size() / 2, whole.size() - 1}) {
+    writeBytes(bad, {whole.begin(), whole.begin() + int64_t(size)});
+    expectFailure(bad);
+  }
+  std::string profile = folder.file("p.calib.safetensors");
+  sample.writeProfile(profile);
+  expectFailure(profile);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a flipped byte never crashes a command") {
+  std::mt19937 random(sample.seed);
+  INFO("seed ", sample.seed);
+  std::vector<uint8_t> whole = readBytes(package);
+  std::string bad = folder.file("bad.calibatt");
+  for (int i = 0; i < 24; ++i) {
+    std::vector<uint8_t> bytes = whole;
+    size_t at = random() % bytes.size();
+    bytes[at] ^= uint8_t(1 + random() % 255);
+    writeBytes(bad, bytes);
+    ToolRun run = runTool({"inspect", "show", bad, fmt::format("{},0,{}", i % 2, i % 4)});
+    INFO("byte ", at, ": ", run.err);
+    CHECK((run.exitCode == 0 || run.exitCode == 1));
+    CHECK((run.exitCode == 1) == (run.err != ""));
+  }
+}
