@@ -69,14 +69,20 @@ class Package:
         array = (ctypes.c_uint32 * len(steps))(*steps)
         check(library().calibatt_session_prewarm(session, array, len(steps), batch))
 
-    def site_mask(self, layer, head, step):
-        """The mask a site computes, as a list of `blocks` rows of bools."""
+    def site_mask_bits(self, layer, head, step):
+        """The mask a site computes: `blocks` rows of (blocks + 7) // 8 bytes, least significant bit
+        first."""
         blocks = self.info["blocks"]
-        row_bytes = (blocks + 7) // 8
-        bits = (ctypes.c_uint8 * (blocks * row_bytes))()
+        bits = (ctypes.c_uint8 * (blocks * ((blocks + 7) // 8)))()
         check(library().calibatt_site_mask(
             self._open(), _index("layer", layer), _index("head", head), _index("step", step),
             bits, len(bits)))
+        return bytes(bits)
+
+    def site_mask(self, layer, head, step):
+        """The same as a list of `blocks` rows of bools."""
+        blocks = self.info["blocks"]
+        bits, row_bytes = self.site_mask_bits(layer, head, step), (blocks + 7) // 8
         return [
             [bool(bits[row * row_bytes + column // 8] >> (column % 8) & 1)
              for column in range(blocks)]

@@ -1,0 +1,56 @@
+"""What the GPU scripts share: site masks as torch tensors, and the machine they ran on."""
+
+import json
+import subprocess
+
+import torch
+
+BLOCK = 128
+
+
+def site_rows(package, layer, step, heads, device):
+    """Block masks of a (layer, step): bool [heads, blocks, blocks]."""
+    blocks = package.info["blocks"]
+    packed = b"".join(package.site_mask_bits(layer, head, step) for head in range(heads))
+    packed = torch.frombuffer(bytearray(packed), dtype=torch.uint8).view(heads, blocks, -1, 1)
+    bits = packed >> torch.arange(8, dtype=torch.uint8) & 1
+    return bits.flatten(-2)[..., :blocks].bool().to(device)
+
+
+def token_mask(blocks, tokens):
+    """A block mask [..., blocks, blocks] as a token mask [..., tokens, tokens]."""
+    return blocks.repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)[..., :tokens, :tokens]
+
+
+def inputs(package, batch, device, seed, heads=None):
+    """q, k, v in bf16 [batch, heads, tokens, dim]: normal, logits of deviation about 1.5."""
+    generator = torch.Generator(device).manual_seed(seed)
+    shape = (batch, heads or package.info["heads"], package.info["tokens"],
+             package.info["head_dim"])
+    q, k, v = (torch.randn(shape, generator=generator, device=device) for _ in range(3))
+    return (1.5 * q).bfloat16(), k.bfloat16(), v.bfloat16()
+
+
+def gpu_state(index=0):
+    """Clocks, power and temperature of the GPU now, as nvidia-smi says; {} without it."""
+    fields = ["name", "driver_version", "clocks.sm", "clocks.mem", "power.draw", "power.limit",
+              "temperature.gpu", "clocks_throttle_reasons.active"]
+    try:
+        line = subprocess.run(
+            ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(fields)}",
+             "--format=csv,noheader"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return dict(zip(fields, (part.strip() for part in line.strip().split(","))))
+
+
+def versions():
+    return {"torch": torch.__version__, "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version()}
+
+
+def write_json(path, content):
+    if path:
+        with open(path, "w") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")

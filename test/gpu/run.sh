@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# Runs everything that needs a GPU, from built binaries and packages alone: no compiler, no CMake.
+#
+#   test/gpu/run.sh BUILD PACKAGES [RESULTS]
+#
+# BUILD    folder with bin/calibatt and lib/libcalibatt.so
+# PACKAGES folder with *.calibatt; P.calibatt is verified against P.calib.safetensors where that is
+#          beside it, tiny*.calibatt and sample*.calibatt are also run under compute-sanitizer, and
+#          *bench*.calibatt are timed (all of them where none is named so)
+# RESULTS  folder for the tables and logs (default: BUILD/gpu-results)
+#
+# What is absent is skipped with a reason. Exits 1 where a check fails, 77 where there is no GPU or no
+# package at all.
+set -uo pipefail
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+  sed -n '2,14s/^# \{0,1\}//p' "$0"
+  exit 2
+fi
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+build=$(cd "$1" && pwd) || exit 2
+if [ ! -e /dev/nvidiactl ] && ! nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  echo "skipped: no GPU here"
+  exit 77
+fi
+if ! compgen -G "$2/*.calibatt" >/dev/null; then
+  echo "skipped: $2 has no *.calibatt: put packages there with calibatt compile"
+  exit 77
+fi
+packages=$(cd "$2" && pwd) || exit 2
+results=${3:-$build/gpu-results}
+mkdir -p "$results" && results=$(cd "$results" && pwd) || exit 2
+python=${CALIBATT_PYTHON:-python3}
+export CALIBATT_LIBRARY=${CALIBATT_LIBRARY:-$build/lib/libcalibatt.so} PYTHONDONTWRITEBYTECODE=1
+calibatt=$build/bin/calibatt
+failures=0 skips=0
+
+say() { printf '\n== %s\n' "$*"; }
+skip() { printf 'skipped: %s\n' "$*"; skips=$((skips + 1)); }
+# check NAME LIMIT COMMAND...: runs it under a time limit (a kernel that waits for a barrier that
+# never comes would run for ever), keeps its output in RESULTS/NAME.log.
+check() {
+  local name=$1 limit=$2 status
+  shift 2
+  say "$name"
+  timeout --kill-after=10 "$limit" "$@" 2>&1 | tee "$results/$name.log"
+  status=${PIPESTATUS[0]}
+  if [ "$status" -ne 0 ]; then
+    printf 'FAILED: %s (exit %s%s)\n' "$name" "$status" "$([ "$status" = 124 ] && echo ', timed out')"
+    failures=$((failures + 1))
+  fi
+}
+
+shopt -s nullglob
+all=("$packages"/*.calibatt)
+small=("$packages"/tiny*.calibatt "$packages"/sample*.calibatt)
+timed=("$packages"/*bench*.calibatt)
+[ ${#timed[@]} -gt 0 ] || timed=("${all[@]}")
+say machine
+if command -v nvidia-smi >/dev/null; then
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.max.sm,power.draw,power.limit \
+    --format=csv | tee "$results/machine.log"
+else
+  skip "nvidia-smi is not installed: clocks and power are not recorded"
+fi
+
+if [ -x "$calibatt" ]; then
+  for package in "${all[@]}"; do
+    name=$(basename "$package" .calibatt)
+    profile=$packages/$name.calib.safetensors
+    if [ -f "$profile" ]; then
+      check "verify-$name" 300 "$calibatt" verify "$package" --profile "$profile" --device cuda:0
+    else
+      check "verify-$name" 300 "$calibatt" verify "$package" --device cuda:0
+    fi
+  done
+else
+  skip "verify: $calibatt is not there"
+fi
+
+sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
+if [ ! -x "$sanitizer" ]; then
+  skip "memcheck: compute-sanitizer is not installed"
+elif [ ! -x "$calibatt" ]; then
+  skip "memcheck: $calibatt is not there"
+elif [ ${#small[@]} -eq 0 ]; then
+  skip "memcheck: there is no tiny*.calibatt or sample*.calibatt"
+else
+  for package in "${small[@]}"; do
+    check "memcheck-$(basename "$package" .calibatt)" 300 "$sanitizer" --tool memcheck \
+      --error-exitcode 9 "$calibatt" verify "$package" --device cuda:0
+  done
+fi
+
+if "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null; then
+  check accuracy 600 "$python" "$here/accuracy.py" "${all[@]}" --json "$results/accuracy.json"
+  check session 300 "$python" "$here/session_test.py" "${all[0]}"
+  check bench 600 "$python" "$here/bench_vs_cudnn.py" "${timed[@]}" --json "$results/bench.json" \
+    --markdown "$results/bench.md"
+else
+  skip "accuracy, session, bench: $python has no torch that finds a GPU (set CALIBATT_PYTHON)"
+fi
+
+say "done: $failures failed, $skips skipped; logs in $results"
+[ "$failures" -eq 0 ]
