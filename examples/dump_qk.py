@@ -35,8 +35,8 @@ SIGMAS = [5 * s / (1 + 4 * s) for s in (1.0, 0.75, 0.5, 0.25)]
 HEAD_PATTERNS = {
     # its own frame, near rows and columns
     (0, 0): {"t": [(0, 3.0, 0.0), (1, 2.0, 0.0)], "h": [(1, 1.5, 0.0)], "w": [(1, 1.5, 0.0)]},
-    # the frame before
-    (0, 1): {"t": [(0, 3.5, -1.0), (1, 2.0, -1.0)], "w": [(1, 1.0, 0.0)]},
+    # every frame but the one before
+    (0, 1): {"t": [(0, -6.0, -1.0)], "w": [(1, 1.0, 0.0)]},
     # near rows of every frame, its own frame a little more
     (1, 0): {"t": [(0, 0.5, 0.0)], "h": [(0, 3.0, 0.0), (1, 2.0, 0.0)]},
     # its own column, no matter which row asks: a repetitive head
@@ -99,10 +99,10 @@ def bias_vectors(pattern):
     for axis, terms in pattern.items():
         first, frequencies = rotary_axes()[axis]
         for pair, weight, offset in terms:
-            amplitude = math.sqrt(weight * math.sqrt(HEAD_DIM))
+            amplitude = math.sqrt(abs(weight) * math.sqrt(HEAD_DIM))
             at = first + 2 * pair
             phase = frequencies[pair] * offset
-            query[at:at + 2] = amplitude * np.array([math.cos(phase), math.sin(phase)])
+            query[at:at + 2] = math.copysign(amplitude, weight) * np.array([math.cos(phase), math.sin(phase)])
             key[at:at + 2] = amplitude * np.array([1.0, 0.0])
     return query, key
 
