@@ -50,21 +50,20 @@ case $gpu in
   *) gpu= ;;
 esac
 
-step "6/6 One generated kernel: layer 0, head 0, step 3"
-shown=$out/layer0-head0-step3.txt
-calibatt inspect show "$out/sample-full.calibatt" --layer 0 --head 0 --step 3 >"$shown"
-printf '$ calibatt inspect show %s --layer 0 --head 0 --step 3\n' "$out/sample-full.calibatt"
-sed -n 1,60p "$shown"
-printf '... (%s lines in %s)\n' "$(wc -l <"$shown")" "$shown"
+step "6/6 One generated kernel: layer 0, head 1, step 2"
+kernel=$out/layer0-head1-step2
+run calibatt inspect show "$out/sample-full.calibatt" 0,1,2
+run calibatt inspect show "$out/sample-full.calibatt" 0,1,2 --cuda | tee "$kernel.cu"
+calibatt inspect show "$out/sample-full.calibatt" 0,1,2 --ptx >"$kernel.ptx"
 
 step "Done in $((SECONDS - started)) s"
 size() { du -h --apparent-size "$1" | cut -f 1; }
 cat <<SUMMARY
 What was made, under $root/$out:
-  sample.calib.safetensors    $(size "$profile")  the profile: 2 layers x 2 heads x 4 steps from 3 prompts
-  sample.calibatt             $(size "$out/sample.calibatt")  the package with the defaults (form auto, granularity step)
-  sample-full.calibatt        $(size "$out/sample-full.calibatt")  one fully unrolled kernel a distinct schedule
-  layer0-head0-step3.txt      $(size "$shown")  one of its kernels: schedule, IR, CUDA source, PTX
+  sample.calib.safetensors     $(size "$profile")  the profile: 2 layers x 2 heads x 4 steps from 3 prompts
+  sample.calibatt              $(size "$out/sample.calibatt")  the package with the defaults (form auto, granularity step)
+  sample-full.calibatt         $(size "$out/sample-full.calibatt")  one fully unrolled kernel a distinct schedule
+  layer0-head1-step2.{cu,ptx}  $(size "$kernel.cu"), $(size "$kernel.ptx")  the kernel shown above
 The commands are build/bin/calibatt and build/bin/calibatt-compile.
 
 What ran where:
