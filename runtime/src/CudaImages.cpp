@@ -35,7 +35,7 @@ bool CudaImages::find(const KernelLaunch &launch, uint32_t batch, ResidentKernel
   const KernelRecord &record = package.kernel(launch.kernel);
   const auto code = codes.find(record.code);
   const auto work = blobs.find(workKey(launch, batch));
-  if (code == codes.end() || work == blobs.end())
+  if (!arrived || code == codes.end() || work == blobs.end())
     return false;
   resident.kernel = code->second.kernel;
   resident.dynamicSmem = package.codeInfo(record.code).dynamicSmem;
@@ -78,8 +78,12 @@ Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch)
     if (Outcome work = loadWork(launch, batch); !work.ok())
       return work;
   }
+  if (arrived)
+    return {};
   // A copy from pageable memory may return before it has arrived.
-  return driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
+  Outcome waited = driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
+  arrived = waited.ok();
+  return waited;
 }
 
 Outcome CudaImages::loadCode(uint32_t index) {
@@ -226,6 +230,7 @@ Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size,
   if (Outcome made = driver.check(driver.memAlloc(&blob.address, blob.bytes), "cuMemAlloc");
       !made.ok())
     return made;
+  arrived = false;
   if (Outcome copied = driver.check(driver.memcpyHtoD(blob.address, bytes, size), "cuMemcpyHtoD");
       !copied.ok()) {
     driver.memFree(blob.address);

@@ -74,6 +74,7 @@ private:
   std::map<BlobKey, Blob> blobs;
   uint64_t bytesUsed = 0;
   uint64_t loads = 0;
+  bool arrived = true; ///< every copy has been waited for
 };
 
 } // namespace calibatt

@@ -1,0 +1,189 @@
+#include "test/runtime/FakeCuda.h"
+
+#include <cstdlib>
+#include <cstring>
+
+using namespace calibatt;
+using namespace calibatt::test;
+
+namespace {
+
+FakeCuda fake;
+
+// Counts the call; the error to return where the test wants this function to fail.
+int enter(const char *function) {
+  ++fake.calls[function];
+  return fake.failing == function ? fake.failure : 0;
+}
+
+#define CALIBATT_ENTER                                                                             \
+  if (const int failure = enter(__func__))                                                         \
+  return failure
+
+void *const kPrimary = reinterpret_cast<void *>(0x10);
+std::vector<std::string> kernelNames; // a kernel handle is its index + 1
+
+} // namespace
+
+extern "C" {
+
+FakeCuda *fakeCudaState() { return &fake; }
+
+int cuInit(unsigned) {
+  CALIBATT_ENTER;
+  return 0;
+}
+int cuDriverGetVersion(int *version) {
+  CALIBATT_ENTER;
+  *version = fake.version;
+  return 0;
+}
+int cuGetErrorName(int, const char **name) {
+  *name = "CUDA_ERROR_OF_THE_TEST";
+  return 0;
+}
+int cuGetErrorString(int, const char **text) {
+  *text = "the test asked for it";
+  return 0;
+}
+int cuDeviceGetCount(int *count) {
+  CALIBATT_ENTER;
+  *count = fake.devices;
+  return 0;
+}
+int cuDeviceGet(int *device, int ordinal) {
+  CALIBATT_ENTER;
+  *device = ordinal;
+  return 0;
+}
+int cuDeviceGetAttribute(int *value, int attribute, int) {
+  CALIBATT_ENTER;
+  *value = attribute == 75 ? fake.major : fake.minor;
+  return 0;
+}
+int cuDevicePrimaryCtxRetain(void **context, int) {
+  CALIBATT_ENTER;
+  ++fake.retained;
+  *context = kPrimary;
+  return 0;
+}
+int cuDevicePrimaryCtxRelease_v2(int) {
+  --fake.retained;
+  return 0;
+}
+int cuCtxGetCurrent(void **context) {
+  *context = fake.contextDepth ? kPrimary : nullptr;
+  return 0;
+}
+int cuCtxGetDevice(int *device) {
+  *device = 0;
+  return 0;
+}
+int cuCtxPushCurrent_v2(void *) {
+  CALIBATT_ENTER;
+  ++fake.contextDepth;
+  return 0;
+}
+int cuCtxPopCurrent_v2(void **) {
+  --fake.contextDepth;
+  return 0;
+}
+int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned, int *, void **,
+                      unsigned) {
+  CALIBATT_ENTER;
+  const auto *bytes = static_cast<const unsigned char *>(code);
+  fake.libraries.emplace_back(bytes, bytes + 5);
+  *library = reinterpret_cast<void *>(fake.libraries.size());
+  return 0;
+}
+int cuLibraryUnload(void *) {
+  CALIBATT_ENTER;
+  return 0;
+}
+int cuLibraryGetKernel(void **kernel, void *, const char *name) {
+  CALIBATT_ENTER;
+  kernelNames.push_back(name);
+  *kernel = reinterpret_cast<void *>(kernelNames.size());
+  return 0;
+}
+int cuKernelGetFunction(void **function, void *kernel) {
+  CALIBATT_ENTER;
+  *function = kernel;
+  return 0;
+}
+int cuKernelSetAttribute(int attribute, int value, void *, int) {
+  CALIBATT_ENTER;
+  if (attribute == 8)
+    fake.dynamicShared = value;
+  return 0;
+}
+int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX,
+                   unsigned blockY, unsigned blockZ, unsigned sharedBytes, void *stream,
+                   void **params, void **) {
+  CALIBATT_ENTER;
+  FakeLaunch launch;
+  launch.kernel = kernelNames[reinterpret_cast<size_t>(function) - 1];
+  launch.grid = {gridX, gridY, gridZ};
+  launch.block = {blockX, blockY, blockZ};
+  launch.sharedBytes = sharedBytes;
+  launch.stream = stream;
+  std::memcpy(&launch.params, params[0], sizeof launch.params);
+  launch.work.assign(launch.params.work, launch.params.work + launch.params.work_count);
+  if (launch.params.schedule) {
+    const uint64_t bytes = fake.allocations.at(reinterpret_cast<uint64_t>(launch.params.schedule));
+    launch.image.assign(launch.params.schedule, launch.params.schedule + bytes);
+  }
+  fake.launches.push_back(std::move(launch));
+  return 0;
+}
+int cuTensorMapEncodeTiled(void *map, int dataType, uint32_t rank, void *address,
+                           const uint64_t *dims, const uint64_t *strides, const uint32_t *box,
+                           const uint32_t *elementStrides, int interleave, int swizzle,
+                           int l2Promotion, int fill) {
+  CALIBATT_ENTER;
+  FakeTensorMap entry{dataType, interleave, swizzle, l2Promotion, fill, address, {}, {}, {}, {}};
+  if (rank != 5 || reinterpret_cast<uintptr_t>(map) % 64)
+    return 1;
+  std::memcpy(entry.dims.data(), dims, sizeof entry.dims);
+  std::memcpy(entry.strides.data(), strides, sizeof entry.strides);
+  std::memcpy(entry.box.data(), box, sizeof entry.box);
+  std::memcpy(entry.elementStrides.data(), elementStrides, sizeof entry.elementStrides);
+  const uint64_t number = fake.maps.size();
+  std::memset(map, 0, 128);
+  std::memcpy(map, &number, 8);
+  fake.maps.push_back(entry);
+  return 0;
+}
+int cuStreamIsCapturing(void *stream, int *status) {
+  CALIBATT_ENTER;
+  // The default stream may not be asked while another one is captured.
+  if (!stream && fake.capturing)
+    return 906;
+  *status = fake.capturing;
+  return 0;
+}
+int cuStreamSynchronize(void *) {
+  CALIBATT_ENTER;
+  return 0;
+}
+int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
+  CALIBATT_ENTER;
+  *address = reinterpret_cast<uint64_t>(std::aligned_alloc(512, (bytes + 511) & ~size_t(511)));
+  fake.allocations[*address] = bytes;
+  return 0;
+}
+int cuMemFree_v2(uint64_t address) {
+  CALIBATT_ENTER;
+  if (!fake.allocations.erase(address))
+    return 1;
+  std::free(reinterpret_cast<void *>(address));
+  return 0;
+}
+int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
+  CALIBATT_ENTER;
+  if (fake.allocations.at(to) < bytes)
+    return 1;
+  std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+  return 0;
+}
+} // extern "C"

@@ -1,0 +1,53 @@
+// A CUDA driver of ours (FakeCuda.cpp, a shared library): it has one "GPU", records what the
+// runtime asks of it, and fails where a test tells it to.
+#pragma once
+
+#include "runtime/format/LaunchParams.h"
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace calibatt::test {
+
+/// One cuTensorMapEncodeTiled.
+struct FakeTensorMap {
+  int dataType = 0, interleave = 0, swizzle = 0, l2Promotion = 0, fill = 0;
+  const void *address = nullptr;
+  std::array<uint64_t, 5> dims{};
+  std::array<uint64_t, 4> strides{};
+  std::array<uint32_t, 5> box{}, elementStrides{};
+};
+
+/// One cuLaunchKernel. Maps are numbered by the first word of their 128 bytes.
+struct FakeLaunch {
+  std::string kernel;
+  std::array<unsigned, 3> grid{}, block{};
+  unsigned sharedBytes = 0;
+  const void *stream = nullptr;
+  LaunchParams params{};
+  std::vector<uint32_t> work;       ///< copied from "device" memory at launch
+  std::vector<unsigned char> image; ///< likewise; empty without a schedule
+};
+
+struct FakeCuda {
+  int version = 13000, major = 9, minor = 0, devices = 1;
+  int capturing = 0;   ///< what every stream but the default one says
+  std::string failing; ///< a function that fails, and
+  int failure = 0;     ///< the error it fails with
+  std::vector<FakeTensorMap> maps;
+  std::vector<FakeLaunch> launches;
+  std::vector<std::vector<unsigned char>> libraries; ///< loaded code
+  std::map<uint64_t, uint64_t> allocations;          ///< address -> bytes
+  std::map<std::string, int> calls;
+  int dynamicShared = 0; ///< last cuKernelSetAttribute
+  int contextDepth = 0;  ///< pushes less pops
+  int retained = 0;      ///< primary context
+};
+
+} // namespace calibatt::test
+
+/// The driver's state, for the test that loaded it.
+extern "C" calibatt::test::FakeCuda *fakeCudaState();
