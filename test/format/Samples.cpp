@@ -1,14 +1,22 @@
 // See Samples.h.
 #include "test/format/Samples.h"
 
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <fstream>
 #include <numeric>
+#include <stdexcept>
 #include <unistd.h>
 
 namespace calibatt::test {
+namespace {
+
+/// The samples also serve programs without a test framework.
+void require(bool holds, const std::string &what) {
+  if (!holds)
+    throw std::runtime_error(what);
+}
+
+} // namespace
 
 Random::Random() : seed(std::random_device{}()), engine(seed) {}
 
@@ -36,7 +44,7 @@ std::string Random::text(size_t count) {
 
 ScratchFolder::ScratchFolder() {
   std::string pattern = (std::filesystem::temp_directory_path() / "calibatt-test-XXXXXX").string();
-  REQUIRE(::mkdtemp(pattern.data()) != nullptr);
+  require(::mkdtemp(pattern.data()) != nullptr, "cannot create " + pattern);
   folder = pattern;
 }
 
@@ -55,21 +63,21 @@ std::vector<std::string> ScratchFolder::list() const {
 
 std::vector<uint8_t> readBytes(const std::string &path) {
   std::ifstream in(path, std::ios::binary);
-  REQUIRE(in.good());
+  require(in.good(), "cannot read " + path);
   return {std::istreambuf_iterator<char>(in), {}};
 }
 
 void writeBytes(const std::string &path, std::span<const uint8_t> bytes) {
   std::ofstream out(path, std::ios::binary | std::ios::trunc);
   out.write(reinterpret_cast<const char *>(bytes.data()), std::streamsize(bytes.size()));
-  REQUIRE(out.good());
+  require(out.good(), "cannot write " + path);
 }
 
 void patchByte(const std::string &path, size_t offset, uint8_t value) {
   std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
   file.seekp(std::streamoff(offset));
   file.put(char(value));
-  REQUIRE(file.flush().good());
+  require(file.flush().good(), "cannot write " + path);
 }
 
 std::vector<uint8_t> container(const std::string &header, std::span<const uint8_t> data) {

@@ -1,0 +1,78 @@
+// Packages: as damaged files, and, since the digest stops those early, as forged
+// ones: damaged files whose digest fits again.
+#include "runtime/format/Package.h"
+#include "runtime/format/PackageTables.h"
+#include "runtime/format/Safetensors.h"
+#include "test/fuzz/FuzzTarget.h"
+
+using namespace calibatt;
+
+namespace {
+
+/// Opens a package and reads all of it, as a runtime would.
+void readAll(const std::string &path) {
+  Result<PackageReader> package = PackageReader::open(path);
+  if (!package)
+    return;
+  const Problem &p = package->manifest().problem;
+  for (uint32_t i = 0; i < package->codeCount(); ++i) {
+    (void)package->codeInfo(i);
+    (void)package->fatbin(i);
+    (void)package->cuda(i);
+    (void)package->ptx(i);
+  }
+  for (uint32_t i = 0; i < package->kernelCount(); ++i) {
+    const KernelRecord &kernel = package->kernel(i);
+    Result<std::vector<uint16_t>> order = package->order(kernel.order);
+    if (order)
+      test::expect(order->size() == uint64_t(kernel.heads) * p.blocks(), "an order has all rows");
+    if (kernel.data != kNone)
+      if (Result<std::vector<uint8_t>> data = package->data(kernel.data))
+        (void)decodeScheduleImage(*data, "data");
+  }
+  for (uint32_t layer = 0; layer < p.layers; ++layer) {
+    (void)package->ir(layer);
+    for (uint32_t head = 0; head < p.heads; ++head)
+      for (uint32_t step = 0; step < p.steps; ++step) {
+        (void)package->stats(layer, head, step);
+        test::expect(package->route(layer, head, step) < package->kernelCount(),
+                     "a route leads to a kernel");
+      }
+  }
+}
+
+/// The same container with the digest that its tables have; empty where it is none.
+std::vector<uint8_t> withDigest(std::span<const uint8_t> bytes, const std::string &path) {
+  Result<SafetensorsReader> file = SafetensorsReader::open(path);
+  if (!file || !file->metadata(kManifestKey) || !file->metadata(kDigestKey))
+    return {};
+  std::vector<DigestEntry> tables;
+  for (const TensorView &tensor : file->tensors())
+    tables.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data});
+  std::string digest = tablesDigest(*file->metadata(kManifestKey), std::move(tables));
+  std::string header(file->headerBytes().begin(), file->headerBytes().end());
+  size_t at = header.find(*file->metadata(kDigestKey));
+  if (file->metadata(kDigestKey)->size() != digest.size() || at == std::string::npos)
+    return {};
+  std::vector<uint8_t> forged(bytes.begin(), bytes.end());
+  std::copy(digest.begin(), digest.end(), forged.begin() + int64_t(8 + at));
+  return forged;
+}
+
+} // namespace
+
+std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
+  ScratchFolder folder;
+  std::string path = folder.file("m.calibatt");
+  expect(bool(fill(randomContent(random, 40)).write(path)), "the seed is well-formed");
+  return {readBytes(path)};
+}
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  std::span<const uint8_t> bytes(data, size);
+  test::MemoryFile damaged(bytes);
+  readAll(damaged.path());
+  if (std::vector<uint8_t> forged = withDigest(bytes, damaged.path()); !forged.empty())
+    readAll(test::MemoryFile(forged).path());
+  return 0;
+}
