@@ -11,25 +11,33 @@
 
 namespace calibatt::sattn {
 class KernelOp;
-}
+class SpecAttr;
+} // namespace calibatt::sattn
 
 namespace calibatt {
 
 /// A kernel op, lowered.
 struct LoweredKernel {
   KernelPlan plan;
-  Schedule schedule; ///< for Runs and Table: what the data image is built from
+  Schedule schedule; ///< of every form; for Runs and Table the data image is built from it
   std::vector<uint16_t> order; ///< schedule rows in launch order (PackageWriter::addOrder)
   uint32_t layer = 0, step = 0;
   uint32_t headBase = 0, heads = 0;
   uint64_t visits = 0;
   float predictedMicros = 0;
+  uint64_t predictedCodeBytes = 0;
+  float predictedCompileSeconds = 0;
+  std::string target; ///< "sm_90a"
   std::string reason; ///< why choose-form took this form
   bool dense = false; ///< the package's dense fallback kernel
   /// The sites served beyond (layer, step): routes are read from sattn.route ops.
 };
 
-/// Fails with a diagnostic at the op's location.
+/// The spec attribute as the device library's struct.
+AttentionSpec lowerSpec(sattn::SpecAttr attr);
+
+/// Lowers a kernel that went through the whole pipeline. Fails with a diagnostic
+/// at the op's location.
 mlir::FailureOr<LoweredKernel> lowerKernel(sattn::KernelOp op);
 
 } // namespace calibatt

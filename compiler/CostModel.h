@@ -23,11 +23,11 @@ struct ScheduleShape {
 
 /// Predicted cost of one kernel in one form.
 struct FormCost {
-  double micros = 0;           ///< one launch, one batch entry
-  uint64_t unrolledBytes = 0;  ///< code that exists because of unrolling
-  uint64_t codeBytes = 0;      ///< all code
-  uint64_t dataBytes = 0;      ///< data image
-  double compileSeconds = 0;   ///< of one code image
+  double micros = 0;          ///< one launch, one batch entry
+  uint64_t unrolledBytes = 0; ///< code that exists because of unrolling
+  uint64_t codeBytes = 0;     ///< all code
+  uint64_t dataBytes = 0;     ///< data image
+  double compileSeconds = 0;  ///< of one code image
 };
 
 FormCost estimateCost(const ScheduleShape &shape, Form form);
@@ -53,7 +53,5 @@ struct FormChoice {
 /// unrolled form within the budget.
 FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
                       const UnrollBudget &budget);
-
-const char *formName(Form form);
 
 } // namespace calibatt

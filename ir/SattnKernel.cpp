@@ -8,6 +8,22 @@ using namespace mlir;
 
 namespace calibatt::sattn {
 
+void KernelOp::build(OpBuilder &, OperationState &state, StringRef name, uint32_t layer,
+                     uint32_t step, uint32_t headBase, RowsOp rows) {
+  MLIRContext *context = state.getContext();
+  Properties &properties = state.getOrAddProperties<Properties>();
+  auto integer = [&](uint32_t value) {
+    return IntegerAttr::get(IntegerType::get(context, 32), value);
+  };
+  properties.sym_name = StringAttr::get(context, name);
+  properties.layer = integer(layer);
+  properties.step = integer(step);
+  properties.head_base = integer(headBase);
+  properties.heads = integer(rows.getHeads());
+  properties.rows = FlatSymbolRefAttr::get(rows.getSymNameAttr());
+  state.addRegion();
+}
+
 LogicalResult KernelOp::verify() {
   // [1] The heads exist, and so do layer and step.
   uint64_t headEnd = uint64_t(getHeadBase()) + getHeads();
@@ -25,9 +41,7 @@ LogicalResult KernelOp::verify() {
                          << bool(getTargetAttr()) << ", " << bool(getSpecAttr())
                          << ", wanted all or none";
   // [3] Only unrolled forms have visits.
-  bool unrolled =
-      getForm() && (*getForm() == KernelForm::Full || *getForm() == KernelForm::Schedule);
-  if (!getBody().empty() && !unrolled)
+  if (!getBody().empty() && !isUnrolled())
     return emitOpError() << "has a region, but form "
                          << (getForm() ? stringifyKernelForm(*getForm()) : "none")
                          << ", wanted full or schedule";

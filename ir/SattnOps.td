@@ -133,6 +133,17 @@ def Sattn_KernelOp : Sattn_Op<"kernel", [Symbol, NoTerminator, NoRegionArguments
                        OptionalAttr<StrAttr>:$reason, OptionalAttr<F32Attr>:$predicted_micros,
                        OptionalAttr<I64Attr>:$code_bytes, OptionalAttr<F32Attr>:$compile_seconds);
   let regions = (region MaxSizedRegion<1>:$body);
+  let builders = [
+    // A kernel whose form is not decided yet.
+    OpBuilder<(ins "::llvm::StringRef":$name, "uint32_t":$layer, "uint32_t":$step,
+                   "uint32_t":$headBase, "::calibatt::sattn::RowsOp":$rows)>
+  ];
+  let extraClassDeclaration = [{
+    /// Whether the form is decided and writes out its visits.
+    bool isUnrolled() {
+      return getForm() && (*getForm() == KernelForm::Full || *getForm() == KernelForm::Schedule);
+    }
+  }];
   let assemblyFormat = [{
     $sym_name (`dense` $dense^)? `layer` $layer `step` $step `heads` $head_base `count` $heads
     `rows` $rows (`form` $form^)? (`target` $target^)? (`spec` $spec^)? (`order` $order^)?
