@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <optional>
+#include <set>
 
 namespace calibatt {
 
@@ -75,16 +76,14 @@ Status BitmapReader::Impl::collect() {
     return {};
   // Something is there that was not asked for: a mask outside the declared
   // ranges, a second spelling of one ("mask/00/1"), or a tensor of another format.
-  for (const TensorView &tensor : file.tensors()) {
-    bool wanted =
-        tensor.name == "kept_mass" || tensor.name == "repetition" || tensor.name == "row_max";
-    for (const TensorView &mask : masks)
-      wanted |= mask.name == tensor.name;
-    if (!wanted)
+  std::set<std::string> wanted = {"kept_mass", "repetition", "row_max"};
+  for (const TensorView &mask : masks)
+    wanted.insert(mask.name);
+  for (const TensorView &tensor : file.tensors())
+    if (!wanted.count(tensor.name))
       return Error{fmt::format("{}: tensor \"{}\": wanted mask/<layer>/<step> with layer 0 to {} "
                                "and step 0 to {}, kept_mass, repetition or row_max",
                                file.path(), tensor.name, h.layers - 1, h.stepCount() - 1)};
-  }
   return {};
 }
 

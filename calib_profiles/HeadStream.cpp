@@ -5,6 +5,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -72,11 +73,17 @@ Status streamHeads(uint64_t count, unsigned jobs, const ProduceHead &produce,
     jobs = std::max(1u, std::thread::hardware_concurrency());
   HeadWindow window(count, 2 * uint64_t(jobs));
   std::vector<std::jthread> workers; // joined on every way out, after stop()
-  for (unsigned i = 0; i < jobs && i < count; ++i)
-    workers.emplace_back([&] {
-      for (uint64_t index; window.claim(index);)
-        window.deliver(index, produceGuarded(produce, index));
-    });
+  try {
+    for (unsigned i = 0; i < jobs && i < count; ++i)
+      workers.emplace_back([&] {
+        for (uint64_t index; window.claim(index);)
+          window.deliver(index, produceGuarded(produce, index));
+      });
+  } catch (const std::system_error &e) {
+    // Fewer threads make the same heads; without any there is nobody to make them.
+    if (workers.empty())
+      return Error{std::string("cannot start a thread: ") + e.what()};
+  }
   Status status;
   for (uint64_t index = 0; index < count && status; ++index) {
     Result<HeadProfile> head = window.take(index);
