@@ -1,0 +1,42 @@
+// The switches of one compile, as the command line has them; no MLIR in here.
+#pragma once
+
+#include "runtime/format/ScheduleLayout.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace calibatt {
+
+/// Of one package.
+struct CompileOptions {
+  std::string profile;
+  std::string output;
+  std::string arch = "sm_90a";
+  std::optional<Form> form; ///< absent: auto
+  bool perHead = false;     ///< one kernel a site, else one a (layer, step)
+  uint64_t unrollBudgetBytes = 64 << 10;
+  double unrollBudgetSeconds = 10;
+  double shareStepsTau = 0; ///< more than 0: steps may share schedules
+  uint32_t jobs = 1;        ///< layers lowered, and kernels compiled, at a time
+  std::string cacheFolder;  ///< empty: none
+  std::string dumpFolder;   ///< empty: none; else IR and CUDA text go there
+  bool dryRun = false;      ///< lower and count only: no NVRTC, no package
+};
+
+/// What a compile tells while it runs; both may be called from any thread, one
+/// call at a time.
+struct CompileEvents {
+  std::function<void(std::string_view phase, size_t done, size_t total)> progress;
+  std::function<void(const std::string &line)> warning;
+  const std::atomic<bool> *cancel = nullptr; ///< set: fail soon with "interrupted"
+
+  bool cancelled() const { return cancel && cancel->load(); }
+};
+
+} // namespace calibatt

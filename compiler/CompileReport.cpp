@@ -1,0 +1,155 @@
+// Formats a CompileReport.
+#include "compiler/CompileReport.h"
+
+#include <fmt/format.h>
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace calibatt {
+
+const char *formText(Form form) {
+  switch (form) {
+  case Form::Full:
+    return "full";
+  case Form::Schedule:
+    return "schedule";
+  case Form::Runs:
+    return "runs";
+  case Form::Table:
+    return "table";
+  }
+  return "unknown";
+}
+
+namespace {
+
+std::string byteText(uint64_t bytes) {
+  const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = double(bytes);
+  size_t unit = 0;
+  for (; value >= 1024 && unit < 4; ++unit)
+    value /= 1024;
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, units[unit]);
+}
+
+/// What the kernels of one form add up to.
+struct FormTotals {
+  uint64_t kernels = 0, codes = 0, sites = 0, codeBytes = 0, predictedBytes = 0, dataBytes = 0;
+  uint32_t registers = 0;
+  uint64_t spills = 0;
+  double micros = 0, predictedSeconds = 0;
+};
+
+std::map<Form, FormTotals> totalsByForm(const CompileReport &report) {
+  std::map<Form, FormTotals> totals;
+  for (const CodeSummary &code : report.codes) {
+    FormTotals &t = totals[code.form];
+    ++t.codes;
+    t.codeBytes += code.codeBytes;
+    t.predictedBytes += code.predictedBytes;
+    t.predictedSeconds += code.predictedSeconds;
+    t.registers = std::max(t.registers, code.registers);
+    t.spills += code.spillStores + code.spillLoads;
+  }
+  for (const KernelSummary &kernel : report.kernels) {
+    FormTotals &t = totals[report.codes[kernel.code].form];
+    ++t.kernels;
+    t.sites += kernel.sites;
+    t.dataBytes += kernel.dataBytes;
+    t.micros += kernel.predictedMicros;
+  }
+  return totals;
+}
+
+} // namespace
+
+nlohmann::ordered_json reportJson(const CompileReport &report) {
+  using Json = nlohmann::ordered_json;
+  Json codes = Json::array(), kernels = Json::array();
+  for (const CodeSummary &code : report.codes) {
+    Json entry = {{"symbol", code.symbol},
+                  {"form", formText(code.form)},
+                  {"kernels", code.kernels},
+                  {"predicted_code_bytes", code.predictedBytes},
+                  {"predicted_compile_s", code.predictedSeconds}};
+    if (!report.dryRun)
+      entry.update({{"code_bytes", code.codeBytes},
+                    {"fatbin_bytes", code.fatbinBytes},
+                    {"registers", code.registers},
+                    {"spill_store_bytes", code.spillStores},
+                    {"spill_load_bytes", code.spillLoads},
+                    {"compile_s", code.seconds}});
+    codes.push_back(std::move(entry));
+  }
+  for (const KernelSummary &kernel : report.kernels) {
+    Json entry = {{"dense_fallback", kernel.dense}};
+    if (!kernel.dense)
+      entry.update({{"layer", kernel.layer}, {"step", kernel.step}});
+    entry.update({{"head_base", kernel.headBase},
+                  {"heads", kernel.heads},
+                  {"sites", kernel.sites},
+                  {"form", formText(report.codes[kernel.code].form)},
+                  {"reason", kernel.reason},
+                  {"code", kernel.code},
+                  {"visits", kernel.visits},
+                  {"data_bytes", kernel.dataBytes},
+                  {"predicted_us", kernel.predictedMicros}});
+    kernels.push_back(std::move(entry));
+  }
+  Json json = {{"profile", report.profile},
+               {"package", report.dryRun ? Json() : Json(report.output)},
+               {"dry_run", report.dryRun},
+               {"model", report.model},
+               {"arch", report.arch},
+               {"toolchain", report.dryRun ? Json() : Json(report.toolchain)},
+               {"layers", report.layers},
+               {"heads", report.heads},
+               {"steps", report.steps},
+               {"tokens", report.tokens},
+               {"density", report.density},
+               {"data_images", report.dataImages},
+               {"data_bytes", report.dataBytes},
+               {"lower_s", report.lowerSeconds},
+               {"compile_s", report.compileSeconds},
+               {"total_s", report.totalSeconds}};
+  if (!report.dryRun)
+    json.update(
+        {{"cached_code_images", report.cachedCodes}, {"package_bytes", report.packageBytes}});
+  json["code_images"] = std::move(codes);
+  json["kernels"] = std::move(kernels);
+  json["remarks"] = report.remarks;
+  return json;
+}
+
+std::string reportText(const CompileReport &report) {
+  double predictedSeconds = 0;
+  for (const CodeSummary &code : report.codes)
+    predictedSeconds += code.predictedSeconds;
+  std::string text = fmt::format(
+      "{}  {} layers x {} heads x {} steps, {} tokens, density {:.1f} %, {}\n", report.model,
+      report.layers, report.heads, report.steps, report.tokens, report.density * 100, report.arch);
+  text += fmt::format("  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14}\n", "form",
+                      "kernels", "sites", "images", report.dryRun ? "code (est.)" : "code", "data",
+                      "registers", "spills", "predicted us");
+  for (const auto &[form, t] : totalsByForm(report))
+    text += fmt::format("  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14.1f}\n",
+                        formText(form), t.kernels, t.sites, t.codes,
+                        byteText(report.dryRun ? t.predictedBytes : t.codeBytes),
+                        byteText(t.dataBytes), report.dryRun ? "-" : std::to_string(t.registers),
+                        report.dryRun ? "-" : byteText(t.spills), t.micros);
+  text += fmt::format("  {} kernels share {} code images and {} data images ({}).\n",
+                      report.kernels.size(), report.codes.size(), report.dataImages,
+                      byteText(report.dataBytes));
+  if (report.dryRun)
+    text += fmt::format("  Dry run: nothing compiled; predicted {:.1f} s of one core.\n",
+                        predictedSeconds);
+  else
+    text += fmt::format("  {}: {}, {:.1f} s (lowering {:.1f} s, {} compiles {:.1f} s, {} from the "
+                        "cache)\n",
+                        report.output, byteText(report.packageBytes), report.totalSeconds,
+                        report.lowerSeconds, report.codes.size() - report.cachedCodes,
+                        report.compileSeconds, report.cachedCodes);
+  return text;
+}
+
+} // namespace calibatt

@@ -1,0 +1,59 @@
+// What a compile came to: as JSON for --report and --json, as text for people.
+#pragma once
+
+#include "compiler/CompileOptions.h"
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace calibatt {
+
+/// One code image and the kernels that use it.
+struct CodeSummary {
+  std::string symbol;
+  Form form = Form::Runs;
+  uint64_t kernels = 0;
+  uint64_t predictedBytes = 0; ///< machine code, from the cost model
+  double predictedSeconds = 0; ///< of compiling it
+  // From here on: zero in a dry run.
+  uint64_t codeBytes = 0, fatbinBytes = 0;
+  uint32_t registers = 0, spillStores = 0, spillLoads = 0;
+  double seconds = 0; ///< zero where it came from the cache
+};
+
+/// One kernel of the package.
+struct KernelSummary {
+  bool dense = false; ///< the fallback; layer and step mean nothing
+  uint32_t layer = 0, step = 0, headBase = 0, heads = 0;
+  size_t code = 0; ///< index of CompileReport::codes
+  uint64_t sites = 0, visits = 0, dataBytes = 0;
+  double predictedMicros = 0;
+  std::string reason;
+};
+
+/// Everything there is to tell.
+struct CompileReport {
+  std::string profile, output, model, arch, toolchain;
+  bool dryRun = false;
+  uint32_t layers = 0, heads = 0, steps = 0;
+  uint64_t tokens = 0;
+  double density = 0; ///< kept blocks / all blocks, mean over the sites
+  std::vector<CodeSummary> codes;
+  std::vector<KernelSummary> kernels;
+  uint64_t dataImages = 0, dataBytes = 0; ///< distinct
+  uint64_t cachedCodes = 0;
+  uint64_t packageBytes = 0;
+  double lowerSeconds = 0, compileSeconds = 0, totalSeconds = 0;
+  std::vector<std::string> remarks;
+};
+
+/// "full", "schedule", "runs", "table".
+const char *formText(Form form);
+nlohmann::ordered_json reportJson(const CompileReport &report);
+/// A few aligned lines with a final newline.
+std::string reportText(const CompileReport &report);
+
+} // namespace calibatt

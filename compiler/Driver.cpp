@@ -1,0 +1,329 @@
+// The order of a compile, and what goes from its steps into the package.
+#include "compiler/Driver.h"
+
+#include "calib_profiles/Profile.h"
+#include "compiler/KernelBuild.h"
+#include "compiler/LayerLowering.h"
+#include "compiler/OrderedPool.h"
+#include "runtime/format/AtomicFile.h"
+#include "runtime/format/Hash.h"
+
+#include <chrono>
+#include <filesystem>
+#include <fmt/format.h>
+#include <optional>
+#include <set>
+#include <unordered_map>
+
+namespace fs = std::filesystem;
+
+namespace calibatt {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double secondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+Problem problemOf(const ProfileHeader &header) {
+  Problem problem;
+  problem.model = header.model;
+  problem.frames = header.grid.frames;
+  problem.height = header.grid.height;
+  problem.width = header.grid.width;
+  problem.tokens = uint32_t(header.tokens());
+  problem.maxText = header.maxText;
+  problem.layers = header.layers;
+  problem.heads = header.heads;
+  problem.steps = header.stepCount();
+  problem.headDim = header.headDim;
+  problem.block = header.blockSize;
+  problem.scale = header.scale;
+  problem.dtype = header.dtype;
+  return problem;
+}
+
+Status writeText(const std::string &path, const std::string &text) {
+  auto file = AtomicFile::create(path);
+  if (!file)
+    return file.takeError();
+  if (Status status = file->write(text); !status)
+    return status;
+  return file->commit();
+}
+
+/// One compile: options, and what has been made so far.
+class Compile {
+public:
+  Compile(const CompileOptions &options, const CompileEvents &events)
+      : options(options), events(events) {}
+
+  Result<CompileReport> run();
+
+private:
+  Status prepare();
+  Status lower();
+  Status takeLayer(uint32_t layer, LoweredLayer lowered);
+  Result<uint32_t> takeKernel(LayerKernel kernel, uint64_t sites);
+  Status compile();
+  void remark(const std::string &text);
+
+  const CompileOptions &options;
+  const CompileEvents &events;
+  std::optional<ProfileReader> profile;
+  std::optional<KernelBuild> build;
+  std::optional<PackageWriter> writer;                ///< not in a dry run
+  std::vector<KernelSource> sources;                  ///< distinct
+  std::unordered_map<std::string, uint32_t> sourceOf; ///< by symbol
+  std::vector<KernelRecord> records;
+  std::set<Sha256Digest> dataDigests;
+  struct Route {
+    uint32_t layer, head, step, kernel;
+  };
+  std::vector<Route> routes;
+  CompileReport report;
+};
+
+void Compile::remark(const std::string &text) {
+  report.remarks.push_back(text);
+  if (writer)
+    writer->addRemark(text);
+}
+
+/// Everything that can fail early: before hours of lowering, not after.
+Status Compile::prepare() {
+  if (Status known = checkArchitecture(options.arch); !known)
+    return known;
+  auto opened = ProfileReader::open(options.profile);
+  if (!opened)
+    return opened.takeError();
+  profile.emplace(opened.take());
+  if (!options.dumpFolder.empty()) {
+    std::error_code error;
+    fs::create_directories(options.dumpFolder, error);
+    if (error)
+      return Error{
+          fmt::format("{}: cannot make the folder: {}", options.dumpFolder, error.message())};
+  }
+  const ProfileHeader &header = profile->header();
+  report.profile = options.profile;
+  report.output = options.output;
+  report.model = header.model;
+  report.arch = options.arch;
+  report.dryRun = options.dryRun;
+  report.layers = header.layers;
+  report.heads = header.heads;
+  report.steps = header.stepCount();
+  report.tokens = header.tokens();
+  if (options.dryRun)
+    return {};
+
+  std::error_code ignored;
+  if (fs::equivalent(options.profile, options.output, ignored))
+    return Error{fmt::format("{}: is the profile; the package needs another name", options.output)};
+  // Made and thrown away: says now what would fail at the end.
+  if (auto probe = AtomicFile::create(options.output); !probe)
+    return probe.takeError();
+  auto tools = KernelBuild::open(options);
+  if (!tools)
+    return tools.takeError();
+  build.emplace(tools.take());
+  report.toolchain = build->toolchain();
+
+  auto digest = profile->digest();
+  if (!digest)
+    return digest.takeError();
+  Manifest manifest;
+  manifest.problem = problemOf(header);
+  manifest.granularity = options.perHead ? "head" : "step";
+  manifest.archs = {options.arch};
+  manifest.profileDigest = digest.take();
+  manifest.toolchain = fmt::format("calibatt {}, {}", CALIBATT_VERSION, build->toolchain());
+  manifest.toolchainDigest = build->toolchainDigest();
+  manifest.minDriver = build->minDriver();
+  writer.emplace(std::move(manifest));
+  return {};
+}
+
+/// Returns the kernel's index.
+Result<uint32_t> Compile::takeKernel(LayerKernel kernel, uint64_t sites) {
+  auto [entry, isNew] = sourceOf.try_emplace(kernel.symbol, uint32_t(sources.size()));
+  KernelSummary summary;
+  summary.code = entry->second;
+  if (isNew) {
+    CodeSummary code;
+    code.symbol = kernel.symbol;
+    code.form = kernel.form;
+    code.predictedBytes = kernel.predictedCodeBytes;
+    code.predictedSeconds = kernel.predictedSeconds;
+    report.codes.push_back(std::move(code));
+    if (!options.dumpFolder.empty())
+      if (Status s =
+              writeText(fmt::format("{}/{}.cu", options.dumpFolder, kernel.symbol), kernel.cuda);
+          !s)
+        return s.takeError();
+    sources.push_back({kernel.symbol, std::move(kernel.cuda), kernel.form, kernel.dynamicSmem});
+  } else if (sources[entry->second].cuda != kernel.cuda) {
+    return Error{fmt::format("{}: names two kernels that differ", kernel.symbol)};
+  }
+  ++report.codes[entry->second].kernels;
+
+  KernelRecord record = kernel.record;
+  record.code = entry->second;
+  if (writer) {
+    if (!kernel.data.empty())
+      record.data = writer->addData(kernel.data);
+    record.order = writer->addOrder(kernel.order);
+  }
+  if (!kernel.data.empty() && dataDigests.insert(sha256(kernel.data)).second) {
+    ++report.dataImages;
+    report.dataBytes += kernel.data.size();
+  }
+  summary.dense = record.layer == kNone;
+  summary.layer = summary.dense ? 0 : record.layer;
+  summary.step = summary.dense ? 0 : record.step;
+  summary.headBase = record.headBase;
+  summary.heads = record.heads;
+  summary.sites = sites;
+  summary.visits = record.visits;
+  summary.dataBytes = kernel.data.size();
+  summary.predictedMicros = record.predictedMicros;
+  summary.reason = record.reason;
+  report.kernels.push_back(std::move(summary));
+  records.push_back(std::move(record));
+  return uint32_t(records.size() - 1);
+}
+
+Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
+  if (!options.dumpFolder.empty())
+    if (Status s =
+            writeText(fmt::format("{}/layer{:03}.mlir", options.dumpFolder, layer), lowered.ir);
+        !s)
+      return s;
+  std::vector<uint64_t> sites(lowered.kernels.size(), 0);
+  for (const SiteRoute &route : lowered.routes)
+    ++sites[route.kernel];
+  std::vector<uint32_t> numbers;
+  for (size_t i = 0; i < lowered.kernels.size(); ++i) {
+    auto number = takeKernel(std::move(lowered.kernels[i]), sites[i]);
+    if (!number)
+      return number.takeError();
+    numbers.push_back(*number);
+  }
+  for (const SiteRoute &route : lowered.routes)
+    routes.push_back({layer, route.head, route.step, numbers[route.kernel]});
+  for (const std::string &text : lowered.remarks)
+    remark(text);
+  for (uint32_t head = 0; head < report.heads; ++head)
+    for (uint32_t step = 0; step < report.steps; ++step) {
+      SiteStats stats = profile->stats(layer, head, step);
+      report.density += stats.density;
+      if (writer)
+        writer->setStats(layer, head, step, {stats.keptMass, stats.density, stats.repetition});
+    }
+  if (writer)
+    writer->setIr(layer, lowered.ir);
+  return {};
+}
+
+Status Compile::lower() {
+  auto work = [&](size_t layer) -> Result<LoweredLayer> {
+    if (events.cancelled())
+      return Error{"interrupted"};
+    return lowerLayer(*profile, uint32_t(layer), options);
+  };
+  Status status = runOrdered(report.layers, options.jobs, work,
+                             [&](size_t layer, LoweredLayer lowered) -> Status {
+                               if (events.progress)
+                                 events.progress("lowering layers", layer + 1, report.layers);
+                               return takeLayer(uint32_t(layer), std::move(lowered));
+                             });
+  if (!status)
+    return status;
+  uint64_t all = uint64_t(report.layers) * report.heads * report.steps, repetitive = 0;
+  for (uint32_t layer = 0; layer < report.layers; ++layer)
+    for (uint32_t head = 0; head < report.heads; ++head)
+      for (uint32_t step = 0; step < report.steps; ++step)
+        repetitive += profile->isRepetitive(layer, head, step);
+  report.density /= double(all);
+  if (repetitive)
+    remark(fmt::format("{} of {} sites are repetitive; compiled as dense until repetition kernels "
+                       "exist",
+                       repetitive, all));
+
+  auto dense = lowerDenseKernel(*profile, options);
+  if (!dense)
+    return dense.takeError();
+  if (!options.dumpFolder.empty())
+    if (Status s = writeText(options.dumpFolder + "/dense.mlir", dense->ir); !s)
+      return s;
+  auto number = takeKernel(std::move(dense->kernels.front()), 0);
+  if (!number)
+    return number.takeError();
+  if (writer)
+    writer->setDenseKernel(*number);
+  return {};
+}
+
+Status Compile::compile() {
+  auto built = build->compile(sources, options.jobs, events);
+  if (!built)
+    return built.takeError();
+  std::vector<uint32_t> codes;
+  for (size_t i = 0; i < built->images.size(); ++i) {
+    const CodeImage &image = built->images[i];
+    CodeSummary &summary = report.codes[i];
+    summary.codeBytes = image.codeBytes;
+    summary.fatbinBytes = image.fatbin.size();
+    summary.registers = image.registers;
+    summary.spillStores = image.spillStores;
+    summary.spillLoads = image.spillLoads;
+    summary.seconds = image.compileSeconds;
+    if (image.spillStores || image.spillLoads)
+      remark(fmt::format("{}: spills registers: {} bytes of stores, {} bytes of loads",
+                         image.symbol, image.spillStores, image.spillLoads));
+    codes.push_back(writer->addCode(image));
+  }
+  report.cachedCodes = built->cached;
+  for (KernelRecord &record : records) {
+    record.code = codes[record.code];
+    writer->addKernel(record);
+  }
+  for (const Route &route : routes)
+    writer->setRoute(route.layer, route.head, route.step, route.kernel);
+  return {};
+}
+
+Result<CompileReport> Compile::run() {
+  auto begin = Clock::now();
+  if (Status status = prepare(); !status)
+    return status.takeError();
+  auto lowering = Clock::now();
+  if (Status status = lower(); !status)
+    return status.takeError();
+  report.lowerSeconds = secondsSince(lowering);
+  if (!options.dryRun) {
+    auto compiling = Clock::now();
+    if (Status status = compile(); !status)
+      return status.takeError();
+    report.compileSeconds = secondsSince(compiling);
+    if (events.cancelled())
+      return Error{"interrupted"};
+    if (Status status = writer->write(options.output); !status)
+      return status.takeError();
+    std::error_code ignored;
+    report.packageBytes = fs::file_size(options.output, ignored);
+  }
+  report.totalSeconds = secondsSince(begin);
+  return std::move(report);
+}
+
+} // namespace
+
+Result<CompileReport> compilePackage(const CompileOptions &options, const CompileEvents &events) {
+  return Compile(options, events).run();
+}
+
+} // namespace calibatt

@@ -1,0 +1,143 @@
+// One compile: cache, else NVRTC and the fatbin writer, then the cache again.
+#include "compiler/KernelBuild.h"
+
+#include "codegen/CudaCompiler.h"
+#include "codegen/DeviceLibrary.h"
+#include "codegen/Fatbin.h"
+#include "codegen/TargetInfo.h"
+#include "compiler/KernelCache.h"
+#include "compiler/OrderedPool.h"
+#include "runtime/format/Hash.h"
+
+#include <chrono>
+#include <fmt/format.h>
+
+namespace calibatt {
+
+struct KernelBuild::Impl {
+  TargetInfo target;
+  CudaCompiler compiler;
+  FatbinWriter fatbins;
+  std::optional<KernelCache> cache;
+  std::string toolchain, description, digest;
+
+  Result<CodeImage> build(const KernelSource &source, const std::atomic<bool> *cancel) const;
+};
+
+KernelBuild::KernelBuild(std::unique_ptr<Impl> impl) : impl(std::move(impl)) {}
+KernelBuild::KernelBuild(KernelBuild &&) noexcept = default;
+KernelBuild::~KernelBuild() = default;
+
+const std::string &KernelBuild::toolchain() const { return impl->toolchain; }
+const std::string &KernelBuild::toolchainDigest() const { return impl->digest; }
+uint32_t KernelBuild::minDriver() const { return impl->compiler.majorVersion() * 1000; }
+
+Status checkArchitecture(const std::string &arch) {
+  auto target = findTarget(arch);
+  return target ? Status() : Status(target.takeError());
+}
+
+Result<KernelBuild> KernelBuild::open(const CompileOptions &options) {
+  auto target = findTarget(options.arch);
+  if (!target)
+    return target.takeError();
+  auto compiler = CudaCompiler::load();
+  if (!compiler)
+    return compiler.takeError();
+  auto fatbins = FatbinWriter::load();
+  if (!fatbins)
+    return fatbins.takeError();
+  std::optional<KernelCache> cache;
+  if (!options.cacheFolder.empty()) {
+    auto opened = KernelCache::open(options.cacheFolder);
+    if (!opened)
+      return opened.takeError();
+    cache = opened.take();
+  }
+  auto impl = std::make_unique<Impl>(
+      Impl{target.take(), compiler.take(), fatbins.take(), std::move(cache), {}, {}, {}});
+  impl->toolchain = fmt::format("NVRTC {}, {}", impl->compiler.version(), impl->fatbins.version());
+  impl->description =
+      fmt::format("{}\n{}\n{}\n{}\n", impl->toolchain, impl->target.name,
+                  fmt::join(CudaCompiler::options(impl->target), " "), deviceLibraryDigest());
+  Sha256 hash;
+  hash.update(impl->description);
+  impl->digest = toHex(hash.finish());
+  return KernelBuild(std::move(impl));
+}
+
+Result<CodeImage> KernelBuild::Impl::build(const KernelSource &source,
+                                           const std::atomic<bool> *cancel) const {
+  auto begin = std::chrono::steady_clock::now();
+  auto compiled = compiler.compile(source.cuda, source.symbol, target, cancel);
+  if (!compiled)
+    return compiled.takeError();
+  auto fatbin = fatbins.write(compiled->cubin, target);
+  if (!fatbin)
+    return Error{fmt::format("{}: {}", source.symbol, fatbin.message())};
+  CodeImage image;
+  image.symbol = source.symbol;
+  image.form = source.form;
+  image.arch = target.name;
+  image.fatbin = fatbin.take();
+  image.ptx = std::move(compiled->ptx);
+  image.registers = compiled->report.registers;
+  image.spillStores = compiled->report.spillStores;
+  image.spillLoads = compiled->report.spillLoads;
+  image.staticSmem = compiled->report.staticSmem;
+  image.dynamicSmem = source.dynamicSmem;
+  image.codeBytes = compiled->codeBytes;
+  image.compileSeconds =
+      std::chrono::duration<float>(std::chrono::steady_clock::now() - begin).count();
+  return image;
+}
+
+Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &sources,
+                                               uint32_t jobs, const CompileEvents &events) const {
+  struct Built {
+    CodeImage image;
+    bool cached = false;
+    std::string warning;
+  };
+  auto build = [&](size_t index) -> Result<Built> {
+    if (events.cancelled())
+      return Error{"interrupted"};
+    const KernelSource &source = sources[index];
+    std::string key = KernelCache::key(source.cuda, impl->description);
+    Built built;
+    if (impl->cache)
+      if (auto found = impl->cache->find(key); found && found->symbol == source.symbol) {
+        built.image = std::move(*found);
+        built.cached = true;
+      }
+    if (!built.cached) {
+      auto image = impl->build(source, events.cancel);
+      if (events.cancelled())
+        return Error{"interrupted"};
+      if (!image)
+        return image.takeError();
+      built.image = image.take();
+      // The package does not need the cache: a full disk there costs time, not the compile.
+      if (impl->cache)
+        if (Status stored = impl->cache->store(key, built.image); !stored)
+          built.warning = "cache: " + stored.message();
+    }
+    built.image.cuda = source.cuda;
+    return built;
+  };
+  KernelBuildResult result;
+  Status status = runOrdered(sources.size(), jobs, build, [&](size_t index, Built built) -> Status {
+    result.cached += built.cached;
+    result.images.push_back(std::move(built.image));
+    if (!built.warning.empty() && events.warning)
+      events.warning(built.warning);
+    if (events.progress)
+      events.progress("compiling kernels", index + 1, sources.size());
+    return {};
+  });
+  if (!status)
+    return status.takeError();
+  return result;
+}
+
+} // namespace calibatt

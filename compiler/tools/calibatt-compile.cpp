@@ -1,0 +1,215 @@
+// calibatt-compile: reads the command line, runs the compile, prints what came of it.
+#include "compiler/Driver.h"
+#include "runtime/format/AtomicFile.h"
+
+#include <CLI/CLI.hpp>
+
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <fmt/format.h>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <thread>
+#include <unistd.h>
+
+namespace calibatt {
+namespace {
+
+// The exit codes of `calibatt`, which this program is a command of.
+constexpr int kExitDone = 0;
+constexpr int kExitFailed = 1;
+constexpr int kExitUsage = 2;
+
+std::atomic<bool> interrupted{false};
+static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
+
+void interrupt(int) { interrupted = true; }
+
+/// The first signal asks the compile to stop and clean up; a second one ends the program.
+void watchSignals() {
+  struct sigaction action{};
+  action.sa_handler = interrupt;
+  action.sa_flags = int(SA_RESETHAND);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+int fail(const std::string &message) {
+  std::fflush(stdout);
+  fmt::print(stderr, "calibatt-compile: error: {}\n", message);
+  return kExitFailed;
+}
+
+/// One line on a terminal that is written over; elsewhere nothing, so that logs stay short.
+class Progress {
+public:
+  void show(std::string_view phase, size_t done, size_t total) {
+    if (!terminal)
+      return;
+    std::lock_guard lock(mutex);
+    fmt::print(stderr, "\r\033[K{} {}/{}", phase, done, total);
+    std::fflush(stderr);
+    shown = true;
+  }
+  void clear() {
+    std::lock_guard lock(mutex);
+    if (shown)
+      fmt::print(stderr, "\r\033[K");
+    shown = false;
+  }
+
+private:
+  std::mutex mutex;
+  bool terminal = isatty(2) != 0;
+  bool shown = false;
+};
+
+struct CommandLine {
+  CompileOptions options;
+  std::string form = "auto", granularity = "step", budget, reportFile;
+  bool json = false;
+};
+
+/// "BYTES" or "BYTES,SECONDS"; an empty text where it is one, else what is wrong.
+std::string parseBudget(const std::string &text, uint64_t &bytes, double &seconds) {
+  const char *end = text.data() + text.size();
+  auto [rest, status] = std::from_chars(text.data(), end, bytes);
+  bool good = status == std::errc();
+  if (good && rest != end) {
+    auto [last, secondsStatus] = std::from_chars(rest + 1, end, seconds);
+    good = *rest == ',' && secondsStatus == std::errc() && last == end && seconds >= 0;
+  }
+  return good ? "" : fmt::format("\"{}\" is not BYTES[,SECONDS]", text);
+}
+
+void addOptions(CLI::App &app, CommandLine &line) {
+  CompileOptions &options = line.options;
+  options.jobs = std::max(1u, std::thread::hardware_concurrency());
+  app.add_option("profile", options.profile, "The profile")
+      ->type_name("P.calib.safetensors")
+      ->required();
+  app.add_option("-o,--output", options.output, "The package to write; not with --dry-run")
+      ->type_name("M.calibatt");
+  app.add_option("--arch", options.arch, "Architecture of the kernels")->capture_default_str();
+  app.add_option("--form", line.form, "How far schedules are unrolled into code")
+      ->check(CLI::IsMember({"auto", "full", "schedule", "runs", "table"}))
+      ->capture_default_str();
+  app.add_option("--granularity", line.granularity, "One kernel a (layer, step), or one a head")
+      ->check(CLI::IsMember({"step", "head"}))
+      ->capture_default_str();
+  app.add_option("--unroll-budget", line.budget,
+                 "Unrolled code and compile time `auto` allows a kernel (default: 65536,10)")
+      ->type_name("BYTES[,SECONDS]")
+      ->check([](const std::string &text) {
+        uint64_t bytes = 0;
+        double seconds = 0;
+        return parseBudget(text, bytes, seconds);
+      });
+  app.add_option("-j,--jobs", options.jobs, "Layers and kernels at a time (default: all cores)")
+      ->check(CLI::Range(1u, 1024u));
+  app.add_option("--share-steps", options.shareStepsTau,
+                 "Steps share a schedule where this share of their blocks agrees; only adds blocks")
+      ->type_name("TAU")
+      ->check([](const std::string &text) {
+        double tau = 0;
+        auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), tau);
+        bool good =
+            status == std::errc() && end == text.data() + text.size() && tau > 0 && tau <= 1;
+        return good ? std::string() : fmt::format("\"{}\" is not above 0 and at most 1", text);
+      });
+  app.add_option("--cache", options.cacheFolder, "Keep compiled kernels in this folder")
+      ->type_name("DIR");
+  app.add_option("--dump-ir", options.dumpFolder, "Write IR and CUDA text into this folder")
+      ->type_name("DIR");
+  app.add_option("--report", line.reportFile, "Write the report, JSON")->type_name("F.json");
+  app.add_flag("--dry-run", options.dryRun, "Lower and count, but compile and write no package");
+  app.add_flag("--json", line.json, "Print the report as JSON");
+}
+
+/// After parsing: what CLI11 does not check. The error is a usage error.
+Status finishOptions(CommandLine &line) {
+  CompileOptions &options = line.options;
+  if (options.output.empty() && !options.dryRun)
+    return Error{"--output is required without --dry-run"};
+  for (Form form : {Form::Full, Form::Schedule, Form::Runs, Form::Table})
+    if (line.form == formText(form))
+      options.form = form;
+  options.perHead = line.granularity == "head";
+  if (!line.budget.empty())
+    parseBudget(line.budget, options.unrollBudgetBytes, options.unrollBudgetSeconds);
+  return {};
+}
+
+int compile(const CommandLine &line) {
+  std::optional<AtomicFile> reportFile;
+  if (!line.reportFile.empty()) {
+    auto created = AtomicFile::create(line.reportFile);
+    if (!created)
+      return fail(created.message());
+    reportFile.emplace(created.take());
+  }
+  watchSignals();
+  Progress progress;
+  CompileEvents events;
+  events.cancel = &interrupted;
+  events.progress = [&](std::string_view phase, size_t done, size_t total) {
+    progress.show(phase, done, total);
+  };
+  events.warning = [&](const std::string &text) {
+    progress.clear();
+    fmt::print(stderr, "calibatt-compile: warning: {}\n", text);
+  };
+  auto report = compilePackage(line.options, events);
+  progress.clear();
+  if (!report)
+    return fail(report.message());
+  for (const std::string &remark : report->remarks)
+    fmt::print(stderr, "calibatt-compile: remark: {}\n", remark);
+
+  // Names come from files: bytes that are not UTF-8 are replaced, not thrown at.
+  std::string json =
+      reportJson(*report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  if (reportFile) {
+    Status status = reportFile->write(json);
+    if (status)
+      status = reportFile->commit();
+    if (!status)
+      return fail(status.message());
+  }
+  std::string text = line.json ? json : reportText(*report);
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
+    return fail("cannot write to standard output");
+  return kExitDone;
+}
+
+int runCommandLine(int argc, char **argv) {
+  CLI::App app("Compile a calibration profile into a package of attention kernels",
+               "calibatt-compile");
+  app.set_version_flag("--version", "calibatt-compile " CALIBATT_VERSION);
+  app.get_formatter()->column_width(34);
+  app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage.");
+  CommandLine line;
+  addOptions(app, line);
+  try {
+    app.parse(argc, argv);
+    if (Status status = finishOptions(line); !status)
+      throw CLI::ValidationError(status.message());
+  } catch (const CLI::ParseError &error) {
+    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+  }
+  return compile(line);
+}
+
+} // namespace
+} // namespace calibatt
+
+int main(int argc, char **argv) {
+  try {
+    return calibatt::runCommandLine(argc, argv);
+  } catch (const std::exception &error) {
+    fmt::print(stderr, "calibatt-compile: error: {}\n", error.what());
+    return 1;
+  }
+}
