@@ -4,6 +4,7 @@
 #include "codegen/CudaToolkit.h"
 #include "codegen/DeviceLibrary.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 
 namespace calibatt {
@@ -112,8 +113,13 @@ Result<std::string> CudaCompiler::Impl::buildVersion() const {
     result = nvrtc.compileProgram(program.handle, 1, &option);
   if (result == kNvrtcSuccess)
     result = program.read(ptx, nvrtc.ptxSize, nvrtc.ptx);
-  if (result != kNvrtcSuccess)
-    return Error{fmt::format("NVRTC does not work: {}", nvrtc.errorString(result))};
+  if (result != kNvrtcSuccess) {
+    std::string log;
+    program.read(log, nvrtc.logSize, nvrtc.log);
+    dropTerminator(log);
+    std::replace(log.begin(), log.end(), '\n', ' ');
+    return Error{fmt::format("NVRTC does not work: {}: {}", nvrtc.errorString(result), log)};
+  }
   size_t begin = ptx.find(", V");
   size_t end = ptx.find('\n', begin);
   if (begin == std::string::npos || end == std::string::npos)
@@ -133,6 +139,7 @@ Result<CudaCompiler> CudaCompiler::load() {
       "the library");
   if (!library)
     return library.takeError();
+  library->preloadBeside("libnvrtc-builtins.so");
   auto impl = std::make_unique<Impl>();
   if (Status status = impl->nvrtc.resolve(*library); !status)
     return status.takeError();

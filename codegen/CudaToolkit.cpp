@@ -31,13 +31,14 @@ static std::vector<std::string> wheelRoots() {
   std::vector<std::string> roots;
   if (std::string given = environment("CALIBATT_CUDA_WHEELS"); !given.empty())
     roots.push_back(given);
+  const auto given = std::ptrdiff_t(roots.size());
   if (std::string venv = environment("VIRTUAL_ENV"); !venv.empty()) {
     std::error_code ignored;
     for (const fs::directory_entry &entry : fs::directory_iterator(venv + "/lib", ignored))
       roots.push_back(entry.path() / "site-packages/nvidia");
   }
-  // A directory is listed in any order.
-  std::sort(roots.begin() + (environment("CALIBATT_CUDA_WHEELS").empty() ? 0 : 1), roots.end());
+  // A folder is listed in any order.
+  std::sort(roots.begin() + given, roots.end());
   return roots;
 }
 
@@ -96,6 +97,16 @@ Result<CudaLibrary> CudaLibrary::open(const std::vector<std::string> &names, con
     return Error{broken};
   return Error{fmt::format("{}: not found in {} nor on the loader's path; {}",
                            fmt::join(names, " or "), fmt::join(folders, ", "), remedy)};
+}
+
+void CudaLibrary::preloadBeside(const std::string &prefix) const {
+  fs::path folder = fs::path(path).parent_path();
+  if (folder.empty())
+    return; // found by the loader, which finds the others too
+  std::error_code ignored;
+  for (const fs::directory_entry &entry : fs::directory_iterator(folder, ignored))
+    if (entry.path().filename().string().starts_with(prefix))
+      dlopen(entry.path().c_str(), RTLD_NOW | RTLD_LOCAL);
 }
 
 void *CudaLibrary::find(const char *symbol) const { return dlsym(handle, symbol); }

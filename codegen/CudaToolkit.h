@@ -30,6 +30,11 @@ public:
   }
   void *find(const char *symbol) const;
 
+  /// Loads the libraries of the same folder whose names start with `prefix`: for
+  /// those the library opens by bare name when it needs them, which fails where
+  /// the loader does not know the folder (NVIDIA's wheels).
+  void preloadBeside(const std::string &prefix) const;
+
 private:
   std::string path;
   void *handle = nullptr;
