@@ -202,7 +202,8 @@ void addBench(CLI::App &app, int &exitCode) {
   auto *command = app.add_subcommand("bench", "Time the calls of a package");
   auto options = std::make_shared<BenchOptions>();
   command->add_option("package", options->package, "The package, M.calibatt")->required();
-  command->add_option("--device", options->device, "cuda:N or host (default: cuda:0)");
+  command->add_option("--device", options->device, "cuda:N or host (default: cuda:0)")
+      ->check(deviceNameProblem);
   command->add_option("--layer", options->layer, "Only this layer");
   command->add_option("--step", options->step, "Only this step");
   command->add_option("--runs", options->runs, "Timed runs of each call (default: 50, host: 3)")

@@ -2,6 +2,7 @@
 // compute what they should.
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/Report.h"
+#include "runtime/tools/verify/DeviceSession.h"
 #include "runtime/tools/verify/KernelCheck.h"
 #include "runtime/tools/verify/ScheduleComparison.h"
 
@@ -218,13 +219,7 @@ void addVerify(CLI::App &app, int &exitCode) {
   command->add_option("--profile", options->profile,
                       "Compare every schedule with this profile bit by bit");
   command->add_option("--device", options->device, "host, cuda or cuda:N (default: host)")
-      ->check(CLI::Validator(
-          [](const std::string &device) {
-            return device == "host" || device == "cuda" || device.starts_with("cuda:")
-                       ? std::string()
-                       : "device \"" + device + "\": wanted host, cuda or cuda:N";
-          },
-          "", "device"));
+      ->check(deviceNameProblem);
   command->add_option("--sites", options->sites,
                       "Distinct kernels to run at most, 0 for all (default: 64, or 8 of long "
                       "sequences)");

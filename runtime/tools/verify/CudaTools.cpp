@@ -1,7 +1,6 @@
 // Memory and events of one GPU, through the driver library the runtime opened.
 #include "runtime/tools/verify/CudaTools.h"
 
-#include <charconv>
 #include <cstdlib>
 #include <dlfcn.h>
 #include <fmt/format.h>
@@ -42,23 +41,17 @@ Status CudaTools::resolve() {
   return {};
 }
 
-Result<std::unique_ptr<CudaTools>> CudaTools::open(const std::string &name) {
+Result<std::unique_ptr<CudaTools>> CudaTools::open(int ordinal) {
   std::unique_ptr<CudaTools> tools(new CudaTools);
-  int ordinal = 0;
-  std::string number = name == "cuda" ? "0" : name.substr(std::min<size_t>(name.size(), 5));
-  auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), ordinal);
-  if (!(name == "cuda" || name.starts_with("cuda:")) || error != std::errc() ||
-      end != number.data() + number.size() || ordinal < 0)
-    return Error{fmt::format("device \"{}\": wanted host, cuda or cuda:N", name)};
   if (Outcome got = CudaDriver::get(tools->driver); !got.ok())
-    return Error{fmt::format("device {}: {}", name, got.message)};
+    return Error{fmt::format("device cuda:{}: {}", ordinal, got.message)};
   if (Status s = tools->resolve(); !s)
     return s.takeError();
   int count = 0;
   if (Status s = tools->check(tools->driver->deviceGetCount(&count), "cuDeviceGetCount"); !s)
     return s.takeError();
   if (ordinal >= count)
-    return Error{fmt::format("device {}: the machine has {} GPUs", name, count)};
+    return Error{fmt::format("device cuda:{}: the machine has {} GPUs", ordinal, count)};
   if (Status s = tools->check(tools->driver->deviceGet(&tools->device, ordinal), "cuDeviceGet"); !s)
     return s.takeError();
   char text[128] = "";

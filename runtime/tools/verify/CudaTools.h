@@ -14,8 +14,7 @@ namespace calibatt {
 /// One GPU with its primary context current on this thread until destroyed.
 class CudaTools {
 public:
-  /// `device` is "cuda" or "cuda:N".
-  static Result<std::unique_ptr<CudaTools>> open(const std::string &device);
+  static Result<std::unique_ptr<CudaTools>> open(int ordinal);
   ~CudaTools();
   CudaTools(const CudaTools &) = delete;
   CudaTools &operator=(const CudaTools &) = delete;

@@ -3,6 +3,7 @@
 
 #include "runtime/tools/verify/CudaTools.h"
 
+#include <charconv>
 #include <chrono>
 #include <fmt/format.h>
 #include <limits>
@@ -44,13 +45,36 @@ DeviceSession::~DeviceSession() = default;
 bool DeviceSession::onHost() const { return !impl->cuda; }
 const std::string &DeviceSession::description() const { return impl->description; }
 
+Result<int> deviceOrdinal(const std::string &name) {
+  if (name == "host")
+    return -1;
+  if (name == "cuda")
+    return 0;
+  int ordinal = 0;
+  const char *end = name.data() + name.size();
+  if (name.starts_with("cuda:")) {
+    auto [parsed, error] = std::from_chars(name.data() + 5, end, ordinal);
+    if (error == std::errc() && parsed == end && ordinal >= 0)
+      return ordinal;
+  }
+  return Error{fmt::format("device \"{}\": wanted host, cuda or cuda:N", name)};
+}
+
+std::string deviceNameProblem(const std::string &name) {
+  auto ordinal = deviceOrdinal(name);
+  return ordinal ? std::string() : ordinal.message();
+}
+
 Result<DeviceSession> DeviceSession::open(const std::string &path, const std::string &device) {
   auto impl = std::make_unique<Impl>();
-  if (device == "host") {
+  auto ordinal = deviceOrdinal(device);
+  if (!ordinal)
+    return ordinal.takeError();
+  if (*ordinal < 0) {
     impl->description = fmt::format("the host device ({} threads, float32 tensors)",
                                     std::max(1u, std::thread::hardware_concurrency()));
   } else {
-    auto tools = CudaTools::open(device);
+    auto tools = CudaTools::open(*ordinal);
     if (!tools)
       return tools.takeError();
     impl->cuda = tools.take();

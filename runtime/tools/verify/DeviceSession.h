@@ -11,9 +11,14 @@
 
 namespace calibatt {
 
+/// The ordinal of "cuda" (0) or "cuda:N", -1 for "host"; anything else is an error.
+Result<int> deviceOrdinal(const std::string &name);
+/// Empty, or why it is no device: the check of a command-line option.
+std::string deviceNameProblem(const std::string &name);
+
 class DeviceSession {
 public:
-  /// `device` is "host", "cuda" or "cuda:N". Calls outside the package's layers
+  /// `device` is what deviceOrdinal() takes. Calls outside the package's layers
   /// and steps run its dense kernel.
   static Result<DeviceSession> open(const std::string &packagePath, const std::string &device);
   DeviceSession(DeviceSession &&) noexcept;
