@@ -117,10 +117,11 @@ void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
   const int rows = rowsAt(tile.row);
   loadQueries(launch, tile, rows, state);
   beginTile(state, int(launch.headDim));
+  const VisitKeyBlock visit = tileKernels().front().visit;
   for (uint16_t block : schedule.row(tile.head - launch.headBase, tile.row)) {
     const int keys = rowsAt(block);
     loadKeysAndValues(launch, tile, uint64_t(block) * kBlock, keys, state);
-    visitKeyBlock(state, int(launch.headDim), keys);
+    visit(state, int(launch.headDim), keys);
   }
   storeTile(launch, tile, rows, state);
 }

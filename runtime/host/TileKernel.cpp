@@ -3,7 +3,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
-#include <limits>
+#include <vector>
 
 namespace calibatt {
 namespace {
@@ -110,8 +110,6 @@ CALIBATT_INLINE void visit(TileState &tile, int headDim, int keys) {
   product<Rows, Vectors, Lanes>(tile.s, tile.v, tile.o, kRows, headDim, true);
 }
 
-using Visit = void (*)(TileState &, int, int);
-
 void visitBaseline(TileState &tile, int headDim, int keys) { visit<4, 2, 4>(tile, headDim, keys); }
 
 #if defined(__x86_64__)
@@ -124,26 +122,18 @@ visitAvx512(TileState &tile, int headDim, int keys) {
 }
 #endif
 
-struct Choice {
-  Visit visit;
-  const char *name;
-};
-
-Choice choose() {
+std::vector<TileKernel> runnable() {
+  std::vector<TileKernel> kernels;
 #if defined(__x86_64__)
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
-    return {visitAvx512, "avx512"};
+    kernels.push_back({"avx512", visitAvx512});
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    return {visitAvx2, "avx2"};
+    kernels.push_back({"avx2", visitAvx2});
 #endif
-  return {visitBaseline, "baseline"};
-}
-
-const Choice &choice() {
-  static const Choice chosen = choose();
-  return chosen;
+  kernels.push_back({"baseline", visitBaseline});
+  return kernels;
 }
 
 } // namespace
@@ -157,8 +147,9 @@ void beginTile(TileState &tile, int headDim) {
   }
 }
 
-void visitKeyBlock(TileState &tile, int headDim, int keys) { choice().visit(tile, headDim, keys); }
-
-const char *tileKernelName() { return choice().name; }
+std::span<const TileKernel> tileKernels() {
+  static const std::vector<TileKernel> kernels = runnable();
+  return kernels;
+}
 
 } // namespace calibatt

@@ -4,6 +4,8 @@
 
 #include "runtime/format/ScheduleLayout.h"
 
+#include <span>
+
 namespace calibatt {
 
 /// Padded leading dimension of a 128-column float matrix: rows of 512 bytes would all meet in the
@@ -25,8 +27,15 @@ struct alignas(64) TileState {
 void beginTile(TileState &tile, int headDim);
 /// One visit: `keys` (1..128) columns of `kt` and rows of `v` are valid, the others have to be
 /// zero.
-void visitKeyBlock(TileState &tile, int headDim, int keys);
-/// The instruction set in use: "avx512", "avx2" or "baseline".
-const char *tileKernelName();
+using VisitKeyBlock = void (*)(TileState &tile, int headDim, int keys);
+
+/// The visit, compiled for one instruction set.
+struct TileKernel {
+  const char *name; ///< "avx512", "avx2" or "baseline"
+  VisitKeyBlock visit;
+};
+
+/// Those this CPU can run, the fastest first; never empty.
+std::span<const TileKernel> tileKernels();
 
 } // namespace calibatt

@@ -25,7 +25,7 @@ void checkEveryStep(Random &random, const SampleShape &shape, calibatt_dtype_t d
   CAPTURE(int(shape.form));
   CAPTURE(int(layout));
   CAPTURE(batch);
-  CAPTURE(tileKernelName());
+  CAPTURE(tileKernels().front().name);
   const SamplePackage sample(random, shape);
   const PackageHandle package(sample.path);
   REQUIRE_MESSAGE(package.package, lastError());
@@ -209,6 +209,52 @@ TEST_CASE("the executor computes the tiles it is given and touches nothing else"
   const Status refused = runHostTiles(launch, outside, 1);
   REQUIRE_FALSE(refused);
   CHECK(refused.message().find("tile (head 3, row 0) is outside") != std::string::npos);
+}
+
+TEST_CASE("every instruction set of this CPU computes the same visits") {
+  Random random;
+  CAPTURE(random.seed);
+  for (int headDim : {64, 128})
+    for (int keys : {1, 17, 36, 128}) {
+      const auto tile = std::make_unique<TileState>();
+      std::vector<std::unique_ptr<TileState>> results;
+      for (float *matrix : {tile->q, tile->kt, tile->v})
+        for (uint32_t i = 0; i < kBlock * kTileStride; ++i)
+          matrix[i] = float(random.real(-1, 1));
+      // What is beyond the keys is zero.
+      for (int row = 0; row < int(kBlock); ++row)
+        for (int column = 0; column < int(kBlock); ++column) {
+          if (column >= keys)
+            tile->kt[row * kTileStride + column] = 0;
+          if (row >= keys)
+            tile->v[row * kTileStride + column] = 0;
+        }
+      for (const TileKernel &kernel : tileKernels()) {
+        results.push_back(std::make_unique<TileState>(*tile));
+        beginTile(*results.back(), headDim);
+        kernel.visit(*results.back(), headDim, keys);
+        kernel.visit(*results.back(), headDim, keys); // twice: o stays, the sum doubles
+        CAPTURE(kernel.name);
+        for (int row = 0; row < int(kBlock); ++row) {
+          REQUIRE(results.back()->sum[row] ==
+                  doctest::Approx(results.front()->sum[row]).epsilon(1e-5));
+          for (int d = 0; d < headDim; ++d) {
+            // Independent, in float64.
+            double sum = 0, o = 0;
+            for (int key = 0; key < keys && (row % 32 == 0 || d == 5); ++key) {
+              double s = 0;
+              for (int i = 0; i < headDim; ++i)
+                s += double(tile->q[row * kTileStride + i]) * tile->kt[i * kTileStride + key];
+              sum += std::exp2(s);
+              o += std::exp2(s) * tile->v[key * kTileStride + d];
+            }
+            if (sum > 0)
+              REQUIRE(results.back()->o[row * kTileStride + d] / results.back()->sum[row] ==
+                      doctest::Approx(o / sum).epsilon(1e-4).scale(1));
+          }
+        }
+      }
+    }
 }
 
 TEST_CASE("bf16 rounds to nearest even and keeps NaN and infinity") {
