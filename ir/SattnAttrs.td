@@ -57,10 +57,6 @@ def Sattn_FormTable : I32EnumAttrCase<"Table", 3, "table">;
 def Sattn_KernelForm : I32EnumAttr<"KernelForm", "how a schedule is baked into a kernel",
     [Sattn_FormFull, Sattn_FormSchedule, Sattn_FormRuns, Sattn_FormTable]> {
   let cppNamespace = "::calibatt::sattn";
-  let genSpecializedAttr = 0;
-}
-def Sattn_KernelFormAttr : EnumAttr<Sattn_Dialect, Sattn_KernelForm, "form"> {
-  let assemblyFormat = "$value";
 }
 
 #endif

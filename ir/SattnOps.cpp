@@ -25,7 +25,7 @@ LogicalResult checkResource(Operation *op, StringRef field, DenseResourceElement
   if (bytes % (bits / 8) != 0 || bytes / (bits / 8) != count)
     return op->emitOpError() << field << " resource '" << attr.getRawHandle().getKey() << "' has "
                              << bytes << " bytes, wanted " << count << " times " << bits / 8;
-  if (reinterpret_cast<uintptr_t>(blob->getData().data()) % (bits / 8) != 0)
+  if (blob->getDataAlignment() < bits / 8)
     return op->emitOpError() << field << " resource '" << attr.getRawHandle().getKey()
                              << "' is aligned to " << blob->getDataAlignment() << " bytes, wanted "
                              << bits / 8;

@@ -128,7 +128,7 @@ def Sattn_KernelOp : Sattn_Op<"kernel", [Symbol, NoTerminator, NoRegionArguments
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, UnitAttr:$dense, I32Attr:$layer, I32Attr:$step,
                        I32Attr:$head_base, I32Attr:$heads, FlatSymbolRefAttr:$rows,
-                       OptionalAttr<Sattn_KernelFormAttr>:$form, OptionalAttr<StrAttr>:$target,
+                       OptionalAttr<Sattn_KernelForm>:$form, OptionalAttr<StrAttr>:$target,
                        OptionalAttr<Sattn_Spec>:$spec, OptionalAttr<Sattn_Resource>:$order,
                        OptionalAttr<StrAttr>:$reason, OptionalAttr<F32Attr>:$predicted_micros,
                        OptionalAttr<I64Attr>:$code_bytes, OptionalAttr<F32Attr>:$compile_seconds);

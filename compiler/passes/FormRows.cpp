@@ -143,10 +143,10 @@ void FormRowsPass::reportRepetitive(ModuleOp module) {
     if (!site.getMaskAttr())
       heads[{site.getLayer(), site.getHead()}].push_back(site);
   for (auto &[key, group] : heads)
-    remark(group.front(),
-           fmt::format("layer {} head {}: {} repetitive steps, from step {} on, are "
-                       "compiled as dense",
-                       key.first, key.second, group.size(), group.front().getStep()));
+    remark(
+        group.front(),
+        fmt::format("layer {} head {}: repetitive in {} steps from step {} on, compiled as dense",
+                    key.first, key.second, group.size(), group.front().getStep()));
 }
 
 } // namespace

@@ -107,9 +107,15 @@ struct ImportProfilePass : impl::ImportProfileBase<ImportProfilePass> {
 
 } // namespace
 
+static void prepare(MLIRContext &context) {
+  context.loadDialect<sattn::SattnDialect>();
+  // A kernel op may hold thousands of visits: too long to repeat in a message.
+  context.printOpOnDiagnostic(false);
+}
+
 FailureOr<OwningOpRef<ModuleOp>> importLayer(const ProfileReader &reader, uint32_t layer,
                                              MLIRContext &context) {
-  context.loadDialect<sattn::SattnDialect>();
+  prepare(context);
   Location loc = NameLoc::get(StringAttr::get(&context, fmt::format("layer {}", layer)),
                               profileLocation(&context, reader.path()));
   OwningOpRef<ModuleOp> module = ModuleOp::create(loc);
@@ -120,7 +126,7 @@ FailureOr<OwningOpRef<ModuleOp>> importLayer(const ProfileReader &reader, uint32
 
 OwningOpRef<ModuleOp> buildDenseModule(const ProfileHeader &header, const std::string &profilePath,
                                        MLIRContext &context) {
-  context.loadDialect<sattn::SattnDialect>();
+  prepare(context);
   Location loc = NameLoc::get(StringAttr::get(&context, "dense kernel"),
                               profileLocation(&context, profilePath));
   sattn::ProblemAttr problem = makeProblem(loc, header);
