@@ -62,14 +62,16 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
                                        : "is in a module without a problem");
         return signalPassFailure();
       }
-      auto [it, inserted] = choices.try_emplace(rows);
-      if (inserted)
-        it->second = kernel.getDense()
-                         ? chooseForm(shapeOf(rows, problem.getHeadDim()), Form::Runs, budget)
-                         : chooseForm(shapeOf(rows, problem.getHeadDim()), forced, budget);
-      FormChoice choice = it->second;
-      if (kernel.getDense())
+      FormChoice choice;
+      if (kernel.getDense()) {
+        choice = chooseForm(shapeOf(rows, problem.getHeadDim()), Form::Runs, budget);
         choice.reason = "the dense fallback is always runs";
+      } else {
+        auto [it, inserted] = choices.try_emplace(rows);
+        if (inserted)
+          it->second = chooseForm(shapeOf(rows, problem.getHeadDim()), forced, budget);
+        choice = it->second;
+      }
       if (choice.overBudget)
         kernel.emitWarning() << choice.reason;
       decide(kernel, problem, choice);
