@@ -134,7 +134,7 @@ def main():
 
     width = GAP + 4 * (SIZE + GAP)
     parts, top = [draw_pipeline(width)], 122
-    for step in (0, 3):
+    for step in (0, 2):
         for index, (layer, head) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
             q, k = dump[f"q.{layer}.{step}"][head], dump[f"k.{layer}.{step}"][head]
             mask = site_mask(library, package, (layer, head, step), -(-len(q) // BLOCK))
@@ -142,7 +142,7 @@ def main():
             parts.append(draw_map(attention(q, k), mask, GAP + index * (SIZE + GAP), top, title))
         top += SIZE + 44
     note = ("Attention of 420 tokens (grid 3 x 7 x 20), queries down, keys across; outlined: the 128 x 128 "
-            "blocks the kernels of examples/sample compute.")
+            "blocks its kernels compute. Layer 1 head 1 is repetitive: dense for now.")
     parts.append(f'<text x="{GAP}" y="{top - 20}" font-size="11" fill="{QUIET}">{note}</text>')
     library.calibatt_package_close(package)
     arguments.output.write_text(
