@@ -89,10 +89,12 @@ std::string extractText(const std::vector<ExtractedFile> &files, const SiteRow &
     table.addRow({file.path, groupedNumber(file.bytes), file.what});
   text += table.text(style);
   const KernelRecord &record = row.record;
-  text += fmt::format("  entry {}: heads {}..{} of the layer; launch it with 384 threads, {} of "
-                      "shared memory\n  and LaunchParams (runtime/format/LaunchParams.h)",
-                      row.symbol, record.headBase, record.headBase + record.heads - 1,
-                      byteQuantity(row.smemBytes));
+  std::string heads = record.heads == 1 ? fmt::format("head {}", record.headBase)
+                                        : fmt::format("heads {}..{}", record.headBase,
+                                                      record.headBase + record.heads - 1);
+  text += fmt::format("  entry {}: {} of the layer; launch it with 384 threads, {} bytes of "
+                      "dynamic shared memory\n  and LaunchParams (runtime/format/LaunchParams.h)",
+                      row.symbol, heads, row.dynamicSmem);
   return text + (record.data == kNone ? ".\n" : " whose schedule is null.\n");
 }
 

@@ -70,7 +70,8 @@ SiteRow siteRow(const PackageReader &package, const Site &site) {
   row.spillStores = code.spillStores;
   row.spillLoads = code.spillLoads;
   row.codeBytes = code.codeBytes;
-  row.smemBytes = code.staticSmem + code.dynamicSmem;
+  row.staticSmem = code.staticSmem;
+  row.dynamicSmem = code.dynamicSmem;
   if (row.record.data != kNone)
     row.dataBytes = package.dataBytes(row.record.data);
   return row;
@@ -126,7 +127,8 @@ nlohmann::ordered_json siteRowJson(const SiteRow &row) {
       {"registers", row.registers},
       {"spill_store_bytes", row.spillStores},
       {"spill_load_bytes", row.spillLoads},
-      {"shared_memory_bytes", row.smemBytes},
+      {"static_shared_memory_bytes", row.staticSmem},
+      {"dynamic_shared_memory_bytes", row.dynamicSmem},
       {"code_bytes", row.codeBytes},
       {"data_bytes", row.dataBytes},
       {"symbol", row.symbol},

@@ -41,7 +41,8 @@ struct SiteRow {
   PackageSiteStats stats;
   std::string symbol;
   std::string arch;
-  uint32_t registers = 0, spillStores = 0, spillLoads = 0, codeBytes = 0, smemBytes = 0;
+  uint32_t registers = 0, spillStores = 0, spillLoads = 0, codeBytes = 0;
+  uint32_t staticSmem = 0, dynamicSmem = 0; ///< bytes of shared memory
   uint64_t dataBytes = 0; ///< of the data image, decoded; 0 where the schedule is in the code
   Form form = Form::Runs;
 };

@@ -1,11 +1,14 @@
-// Finds cuobjdump, gives it the fatbin in a temporary file, reads what it prints.
+// Finds a disassembler, gives it the cubin in a temporary file, reads what it prints.
 #include "runtime/tools/Disassembler.h"
+
+#include "runtime/format/CubinPatch.h"
 
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <span>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -44,7 +47,7 @@ std::string findProgram(const std::string &name) {
 /// A file that is removed when it goes out of scope.
 class TemporaryFile {
 public:
-  Status write(const std::vector<uint8_t> &bytes) {
+  Status write(std::span<const uint8_t> bytes) {
     const char *folder = std::getenv("TMPDIR");
     path = std::string(folder && *folder ? folder : "/tmp") + "/calibatt-XXXXXX";
     int fd = mkstemp(path.data());
@@ -114,15 +117,20 @@ Result<std::string> runProgram(const std::vector<std::string> &command) {
 } // namespace
 
 Result<std::string> disassemble(const std::vector<uint8_t> &fatbin, const std::string &arch) {
-  std::string program = findProgram("cuobjdump");
-  if (program.empty())
-    return Error{fmt::format("no disassembler: cuobjdump is not on PATH, in $CUDA_HOME/bin nor in "
-                             "/usr/local/cuda/bin; `inspect extract` writes the {} cubin for one",
+  auto cubin = findCubin(fatbin);
+  if (!cubin)
+    return cubin.takeError();
+  std::string nvdisasm = findProgram("nvdisasm"), cuobjdump = findProgram("cuobjdump");
+  if (nvdisasm.empty() && cuobjdump.empty())
+    return Error{fmt::format("no disassembler: neither nvdisasm nor cuobjdump is on PATH, in "
+                             "$CUDA_HOME/bin or in /usr/local/cuda/bin; `inspect extract` writes "
+                             "the {} cubin for one",
                              arch)};
   TemporaryFile file;
-  if (Status s = file.write(fatbin); !s)
+  if (Status s = file.write(*cubin); !s)
     return s.takeError();
-  return runProgram({program, "-sass", file.path});
+  return nvdisasm.empty() ? runProgram({cuobjdump, "-sass", file.path})
+                          : runProgram({nvdisasm, "--print-code", file.path});
 }
 
 } // namespace calibatt

@@ -9,8 +9,8 @@
 
 namespace calibatt {
 
-/// SASS of a fatbin. Runs `cuobjdump` from PATH or the CUDA toolkit; fails, saying where
-/// it was looked for, where there is none.
+/// SASS of the cubin in a fatbin. Runs `nvdisasm` or `cuobjdump` from PATH or the
+/// CUDA toolkit; fails, saying where they were looked for, where there is neither.
 Result<std::string> disassemble(const std::vector<uint8_t> &fatbin, const std::string &arch);
 
 } // namespace calibatt

@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <doctest/doctest.h>
+#include <filesystem>
 #include <fmt/format.h>
+#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -145,11 +147,19 @@ TEST_CASE_FIXTURE(Fixture, "show prints IR, CUDA and PTX, and says when it canno
         "// PTX of calibatt_table_1\n");
   CHECK(json({"inspect", "show", package, "0,0,1", "--ptx"})["ptx"] ==
         "// PTX of calibatt_table_1\n");
+  if (!std::filesystem::exists("/usr/local/cuda/bin")) {
+    ToolRun none = runTool({"inspect", "show", package, "0,0,0", "--sass"},
+                           {"PATH=/nowhere", "CUDA_HOME=/nowhere"});
+    CHECK(none.exitCode == 1);
+    CHECK(contains(none.err, "no disassembler"));
+  }
+  std::ofstream(folder.file("nvdisasm"))
+      << "#!/bin/sh\necho \"SASS, $(head -c 4 $2 | tail -c 3)\"\n";
+  std::filesystem::permissions(folder.file("nvdisasm"), std::filesystem::perms::owner_all);
   ToolRun sass = runTool({"inspect", "show", package, "0,0,0", "--sass"},
-                         {"PATH=/nowhere", "CUDA_HOME=/nowhere"});
-  // A toolkit in /usr/local is found without PATH; then the empty cubin is what fails.
-  CHECK(sass.exitCode == 1);
-  CHECK(contains(sass.err, "cuobjdump"));
+                         {"PATH=" + folder.path.string() + ":/usr/bin:/bin"});
+  CHECK_MESSAGE(sass.exitCode == 0, sass.err);
+  CHECK(sass.out == "SASS, ELF\n");
 }
 
 TEST_CASE_FIXTURE(Fixture, "a site that is not there is one clear error") {
