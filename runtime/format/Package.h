@@ -22,7 +22,7 @@ struct Problem {
   uint32_t tokens = 0, maxText = 0;
   uint32_t layers = 0, heads = 0, steps = 0, headDim = 0;
   uint32_t block = 128;
-  double scale = 0;          ///< softmax scale
+  double scale = 0;           ///< softmax scale
   std::string dtype = "bf16"; ///< q, k, v, o
 
   uint32_t blocks() const { return (tokens + block - 1) / block; }
@@ -37,17 +37,18 @@ struct Manifest {
   std::string toolchain;            ///< compiler versions, one line
   std::string toolchainDigest;      ///< SHA-256 of everything that shapes the code
   uint32_t minDriver = 13000;       ///< CUDA driver API version the images need
-  std::vector<std::string> remarks; ///< what the compile had to say (repetitive heads as dense, spills)
+  std::vector<std::string>
+      remarks; ///< what the compile had to say (repetitive heads as dense, spills)
 };
 
 /// One compiled __global__, shared by every kernel record that names it.
 struct CodeImage {
   std::string symbol; ///< entry name
   Form form = Form::Runs;
-  std::string arch;   ///< "sm_90a"
+  std::string arch;            ///< "sm_90a"
   std::vector<uint8_t> fatbin; ///< uncompressed fatbin
-  std::string cuda;   ///< the emitted translation unit
-  std::string ptx;    ///< may be empty
+  std::string cuda;            ///< the emitted translation unit
+  std::string ptx;             ///< may be empty
   uint32_t registers = 0, spillStores = 0, spillLoads = 0;
   uint32_t staticSmem = 0, dynamicSmem = 0, codeBytes = 0;
   float compileSeconds = 0; ///< not stored: clock values never enter a package
@@ -55,9 +56,9 @@ struct CodeImage {
 
 /// One kernel: code, its schedule, and the sites it serves.
 struct KernelRecord {
-  uint32_t code = kNone;  ///< index of a CodeImage
-  uint32_t data = kNone;  ///< index of a data image (Runs, Table), or kNone
-  uint32_t order = kNone; ///< index of a tile order
+  uint32_t code = kNone;                ///< index of a CodeImage
+  uint32_t data = kNone;                ///< index of a data image (Runs, Table), or kNone
+  uint32_t order = kNone;               ///< index of a tile order
   uint32_t layer = kNone, step = kNone; ///< kNone for the dense fallback kernel
   uint32_t headBase = 0, heads = 0;     ///< heads it covers, consecutive
   uint64_t visits = 0;                  ///< key-block visits of one batch entry

@@ -37,9 +37,9 @@ struct ScheduleHeader {
 /// One row (query block) of one head: heads-major, row = head * query_blocks + q.
 /// Equal rows share their words.
 struct RowEntry {
-  unsigned begin;           ///< index of the first word
-  unsigned short words;     ///< runs of the row (Runs), words of the bitmap (Table)
-  unsigned short visits;    ///< key blocks visited, 1..32767 | kRowStartsWithTail
+  unsigned begin;        ///< index of the first word
+  unsigned short words;  ///< runs of the row (Runs), words of the bitmap (Table)
+  unsigned short visits; ///< key blocks visited, 1..32767 | kRowStartsWithTail
 };
 
 constexpr unsigned kScheduleMagic = 0x53414331u; // "1CAS"
@@ -56,9 +56,7 @@ constexpr unsigned kMaxRunBlocks = (1u << (32 - kRunTokenBits)) - 1;
 constexpr unsigned packRun(unsigned token_start, unsigned blocks) {
   return token_start | (blocks << kRunTokenBits);
 }
-constexpr unsigned runTokenStart(unsigned run) {
-  return run & ((1u << kRunTokenBits) - 1);
-}
+constexpr unsigned runTokenStart(unsigned run) { return run & ((1u << kRunTokenBits) - 1); }
 constexpr unsigned runBlocks(unsigned run) { return run >> kRunTokenBits; }
 
 /// One query tile of a launch, made by the session from the kernel's tile order:

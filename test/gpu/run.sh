@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Runs everything that needs a GPU, from built binaries and packages alone: no compiler, no CMake.
 #
-#   test/gpu/run.sh BUILD PACKAGES [RESULTS]
+#   test/gpu/run.sh BUILD PACKAGES [RESULTS]       (test/gpu/prepare.sh makes both)
 #
-# BUILD    folder with bin/calibatt and lib/libcalibatt.so
+# BUILD    folder with bin/calibatt and lib/libcalibatt.so, and bringup/*.cubin
 # PACKAGES folder with *.calibatt; P.calibatt is verified against P.calib.safetensors where that is
 #          beside it, tiny*.calibatt and sample*.calibatt are also run under compute-sanitizer, and
 #          *bench*.calibatt are timed (all of them where none is named so)
@@ -61,6 +61,15 @@ if command -v nvidia-smi >/dev/null; then
     --format=csv | tee "$results/machine.log"
 else
   skip "nvidia-smi is not installed: clocks and power are not recorded"
+fi
+
+# First what a kernel is made of, so that a failure below has a name.
+if ! compgen -G "$build/bringup/*.cubin" >/dev/null; then
+  skip "bring-up: no cubins in $build/bringup"
+elif ! "$python" -c 'import cuda.bindings, torch' 2>/dev/null; then
+  skip "bring-up: $python has no torch or no cuda-bindings"
+else
+  check bringup 300 "$python" "$here/bringup/bringup.py" "$build/bringup"
 fi
 
 if [ -x "$calibatt" ]; then

@@ -85,19 +85,14 @@ template <AttentionSpec S> CALIBATT_DEVICE void mma(const LaunchParams &params, 
     fragments[64 + i] = c.o[i];
 }
 
-constexpr AttentionSpec kSpec64{.head_dim = 64, .tokens = 420, .scale = 0.125f};
-constexpr AttentionSpec kSpec128{.head_dim = 128, .tokens = 420, .scale = 0.125f};
+[[maybe_unused]] constexpr AttentionSpec kSpec64{.head_dim = 64, .tokens = 420, .scale = 0.125f};
+[[maybe_unused]] constexpr AttentionSpec kSpec128{.head_dim = 128, .tokens = 420, .scale = 0.125f};
 
 } // namespace
 
-#define CALIBATT_BRINGUP(name)                                                                     \
+// One entry a translation unit: BuildBringup appends CALIBATT_BRINGUP(tma, 64) and the like.
+#define CALIBATT_BRINGUP(name, dim)                                                                \
   extern "C" __global__ void __launch_bounds__(256, 1)                                             \
-      name##_64(const __grid_constant__ LaunchParams params, unsigned *out) {                      \
-    name<kSpec64>(params, out);                                                                    \
-  }                                                                                                \
-  extern "C" __global__ void __launch_bounds__(256, 1)                                             \
-      name##_128(const __grid_constant__ LaunchParams params, unsigned *out) {                     \
-    name<kSpec128>(params, out);                                                                   \
+      name##_##dim(const __grid_constant__ LaunchParams params, unsigned *out) {                   \
+    name<kSpec##dim>(params, out);                                                                 \
   }
-CALIBATT_BRINGUP(tma)
-CALIBATT_BRINGUP(mma)

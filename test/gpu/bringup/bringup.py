@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the kernels of bringup.cu and compares every bit with what the layouts say.
 
-usage: bringup.py CUBIN      (needs a Hopper GPU, torch, cuda-bindings)
+usage: bringup.py FOLDER     with tma_64.cubin, ... of build-bringup; needs a Hopper GPU, torch
+                             and cuda-bindings
 Each test is a process of its own under a timeout: a hang or a fault ends that test only.
 """
 import ctypes
@@ -36,10 +37,10 @@ def tensor_map(driver, tensor, box):
     return ctypes.string_at(encoded.getPtr(), 128)
 
 
-def launch(driver, cubin, name, dim, grid, q, k, v, o, out):
+def launch(driver, folder, name, dim, grid, q, k, v, o, out):
     import torch
     function = check(driver.cuModuleGetFunction(
-        check(driver.cuModuleLoadData(open(cubin, "rb").read())), f"{name}_{dim}".encode()))
+        check(driver.cuModuleLoadData(open(f"{folder}/{name}_{dim}.cubin", "rb").read())), f"{name}_{dim}".encode()))
     check(driver.cuFuncSetAttribute(
         function, driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
         SMEM[dim]))
@@ -64,13 +65,13 @@ def inputs(dim):
         (1, TOKENS, HEADS, dim), float("nan"), device="cuda", dtype=torch.bfloat16).transpose(1, 2)
 
 
-def test_tma(driver, cubin, dim):
+def test_tma(driver, folder, dim):
     import numpy
     import torch
     q, k, v, o = inputs(dim)
     tiles = (TOKENS + 127) // 128
     out = torch.full((HEADS, tiles, 128 * dim), -1, device="cuda", dtype=torch.int16)
-    launch(driver, cubin, "tma", dim, (tiles, HEADS, 1), q, k, v, o, out)
+    launch(driver, folder, "tma", dim, (tiles, HEADS, 1), q, k, v, o, out)
     raw = out.cpu().numpy()
     padded = numpy.zeros((HEADS, tiles * 128, dim), numpy.int16)
     padded[:, :TOKENS] = q[0].contiguous().view(torch.int16).cpu().numpy()
@@ -83,11 +84,11 @@ def test_tma(driver, cubin, dim):
     assert torch.equal(o, q), "store: o differs from q"
 
 
-def test_mma(driver, cubin, dim):
+def test_mma(driver, folder, dim):
     import torch
     q, k, v, o = inputs(dim)
     out = torch.full((2, 4, 32, 64 + dim // 2), float("nan"), device="cuda")
-    launch(driver, cubin, "mma", dim, (1, 1, 1), q, k, v, o, out)
+    launch(driver, folder, "mma", dim, (1, 1, 1), q, k, v, o, out)
     # Element 4j + 2i + b of (warp w, lane l): row 16w + l/4 + 8i, column 8j + 2(l%4) + b.
     def unpack(fragments, columns):
         f = fragments.reshape(2, 4, 8, 4, columns // 8, 2, 2)
