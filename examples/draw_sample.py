@@ -141,9 +141,11 @@ def main():
             title = f"layer {layer} head {head} step {step}: {mask.sum()} of {mask.size}"
             parts.append(draw_map(attention(q, k), mask, GAP + index * (SIZE + GAP), top, title))
         top += SIZE + 44
-    note = ("Attention of 420 tokens (grid 3 x 7 x 20), queries down, keys across; outlined: the 128 x 128 "
-            "blocks its kernels compute. Layer 1 head 1 is repetitive: dense for now.")
-    parts.append(f'<text x="{GAP}" y="{top - 20}" font-size="11" fill="{QUIET}">{note}</text>')
+    notes = ("Attention of 420 tokens (grid 3 x 7 x 20), queries down, keys across; outlined: the 128 x 128 "
+             "blocks its kernels compute.", "Layer 1 head 1 is repetitive: dense for now.")
+    for note in notes:
+        parts.append(f'<text x="{GAP}" y="{top - 20}" font-size="11" fill="{QUIET}">{note}</text>')
+        top += 16
     library.calibatt_package_close(package)
     arguments.output.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top - 4}" '
