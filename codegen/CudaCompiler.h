@@ -41,7 +41,8 @@ public:
 
   /// Compiles one translation unit whose only entry is `symbol`. The error holds
   /// the compiler's log; a kernel whose wgmma were serialised is an error.
-  /// While it runs, setting `*cancel` makes it fail soon.
+  /// Setting `*cancel` makes it fail when NVRTC next asks: soon, but not within
+  /// the last phase of a kernel of many thousand visits, which takes minutes.
   Result<CompiledKernel> compile(const std::string &source, const std::string &symbol,
                                  const TargetInfo &target,
                                  const std::atomic<bool> *cancel = nullptr) const;
