@@ -65,10 +65,12 @@ bool isWithin(const FormCost &cost, const UnrollBudget &budget) {
   return cost.unrolledBytes <= budget.bytes && cost.compileSeconds <= budget.seconds;
 }
 
-std::string budgetText(const FormCost &cost, const UnrollBudget &budget) {
-  return fmt::format(
-      "{} bytes of unrolled code and {:.1f} s to compile, budget {} bytes and {:g} s",
-      cost.unrolledBytes, cost.compileSeconds, budget.bytes, budget.seconds);
+/// What an unrolled form that is over the budget would need; bytes go first,
+/// because compile times far beyond the budget mean little.
+std::string overBudgetText(const FormCost &cost, const UnrollBudget &budget) {
+  if (cost.unrolledBytes > budget.bytes)
+    return fmt::format("{} bytes of unrolled code, budget {}", cost.unrolledBytes, budget.bytes);
+  return fmt::format("{:.1f} s to compile, budget {:g}", cost.compileSeconds, budget.seconds);
 }
 
 } // namespace
@@ -130,7 +132,7 @@ FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
     choice.overBudget = choice.cost.unrolledBytes > 0 && !isWithin(choice.cost, budget);
     choice.reason = fmt::format("form {} was asked for", nameOf(*forced));
     if (choice.overBudget)
-      choice.reason += "; " + budgetText(choice.cost, budget);
+      choice.reason += ", over the budget: " + overBudgetText(choice.cost, budget);
     return choice;
   }
 
@@ -159,8 +161,8 @@ FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
     if (!taken && c.allowed && c.cost.micros <= kEquallyFast * least) {
       taken = &c;
     } else if (!c.allowed) {
-      rejected +=
-          fmt::format("; {} is over the budget ({})", nameOf(c.form), budgetText(c.cost, budget));
+      rejected += fmt::format("; {} is over the budget ({})", nameOf(c.form),
+                              overBudgetText(c.cost, budget));
     } else {
       rejected += fmt::format("; {} is predicted at {:.2f} us", nameOf(c.form), c.cost.micros);
     }

@@ -18,8 +18,9 @@ namespace calibatt {
 
 namespace {
 
+/// A name, not a line: diagnostics then print the names around it, which are the site's.
 Location profileLocation(MLIRContext *context, const std::string &path) {
-  return FileLineColLoc::get(context, path, 0, 0);
+  return NameLoc::get(StringAttr::get(context, path));
 }
 
 /// Null after a diagnostic.

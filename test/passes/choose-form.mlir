@@ -11,11 +11,12 @@
 // FULL-SAME: form full target "sm_90a" spec <head_dim = 64, tokens = 300, scale = 1.250000e-01 : f32, stages = 2, ping_pong = true, lazy_rescale = true, watchdog = false>
 // FULL-SAME: reason = "auto: full is predicted at {{[0-9.]+}} us; schedule is predicted at {{[0-9.]+}} us; runs is predicted at {{[0-9.]+}} us"
 // SCHEDULE-SAME: form schedule
-// SCHEDULE-SAME: full is over the budget (32000 bytes of unrolled code and 0.8 s to compile, budget 8000 bytes and 10 s)
+// SCHEDULE-SAME: full is over the budget (32000 bytes of unrolled code, budget 8000)
 // Three runs round up to as many bytes as two bitmap words.
 // NONE-SAME: form runs
 // NONE-SAME: reason = "auto: runs is predicted at {{[0-9.]+}} us and its data image is 112 bytes (table: 112); full is over the budget {{.*}}; schedule is over the budget
 // SECONDS-SAME: form runs
+// SECONDS-SAME: full is over the budget (0.8 s to compile, budget 0.61)
 // RUNS-SAME: form runs
 // RUNS-SAME: reason = "form runs was asked for"
 // The dense fallback never changes.
@@ -23,7 +24,7 @@
 // CHECK-SAME: form runs
 // CHECK-SAME: reason = "the dense fallback is always runs"
 
-// FORCED: warning: form full was asked for; 32000 bytes of unrolled code and 0.8 s to compile, budget 8000 bytes and 10 s
+// FORCED: warning: form full was asked for, over the budget: 32000 bytes of unrolled code, budget 8000
 // FORCED: sattn.kernel @k {{.*}} form full
 
 // WORD: error: form is 'best', wanted auto, full, schedule, runs or table

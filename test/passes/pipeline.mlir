@@ -3,7 +3,7 @@
 // RUN: calibatt-opt %s --sattn-pipeline="granularity=head form=table" | FileCheck %s --check-prefix=HEAD
 // RUN: calibatt-opt %s --sattn-pipeline="share-steps=0.8 form=runs" 2>/dev/null | FileCheck %s --check-prefix=SHARED
 
-// STEP: warning: form full was asked for; 64000 bytes of unrolled code and 1.8 s
+// STEP: warning: form full was asked for, over the budget: 64000 bytes of unrolled code, budget 60000
 // STEP-NOT: warning
 // STEP: sattn.kernel @kernel_l0_s0 layer 0 step 0 heads 0 count 2 {{.*}} form full {{.*}} order
 // STEP: sattn.row_class 0
