@@ -9,7 +9,7 @@ cd "$root"
 out=out/quickstart
 step() { printf '\n== %s\n' "$*"; }
 # Prints a command as a user would type it, then runs it.
-run() { printf '$ %s\n' "$*"; "$@"; }
+run() { printf '$ %s\n' "$*" >&2; "$@"; }
 
 step "1/6 Installing what is missing"
 .ci/install-deps
@@ -24,7 +24,7 @@ mkdir -p "$out"
 
 step "3/6 Calibrating: Q and K of three prompts -> profile"
 profile=$out/sample.calib.safetensors
-run calibatt calibrate examples/sample/prompt*.safetensors -o "$profile"
+run calibatt calibrate examples/sample/prompt*.safetensors -o "$profile" --json >"$out/calibrate.json"
 run calibatt profile info "$profile"
 
 step "4/6 Compiling: profile -> packages"
