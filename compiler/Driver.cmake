@@ -4,7 +4,8 @@ add_library(calibatt_compiler STATIC
   Driver.cpp
   KernelBuild.cpp
   KernelCache.cpp
-  LayerLowering.cpp)
+  LayerLowering.cpp
+  MemoryGate.cpp)
 target_compile_definitions(calibatt_compiler PRIVATE CALIBATT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(calibatt_compiler
   PUBLIC calibatt_format nlohmann_json::nlohmann_json
@@ -18,3 +19,6 @@ target_link_libraries(calibatt-compile PRIVATE calibatt_options CLI11::CLI11
                                                nlohmann_json::nlohmann_json)
 target_compile_definitions(calibatt-compile PRIVATE CALIBATT_VERSION="${PROJECT_VERSION}")
 install(TARGETS calibatt-compile RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(CALIBATT_BUILD_TESTS)
+  add_subdirectory(${CMAKE_SOURCE_DIR}/test/tools/compile ${CMAKE_BINARY_DIR}/test/tools/compile)
+endif()

@@ -6,6 +6,7 @@
 #include "codegen/Fatbin.h"
 #include "codegen/TargetInfo.h"
 #include "compiler/KernelCache.h"
+#include "compiler/MemoryGate.h"
 #include "compiler/OrderedPool.h"
 #include "runtime/format/Hash.h"
 
@@ -13,6 +14,18 @@
 #include <fmt/format.h>
 
 namespace calibatt {
+
+namespace {
+
+/// What NVRTC takes to compile a source, from its length: unrolled visits are a
+/// line each, and every line becomes loads and waits of its own. Rounded up from
+/// the peaks of `schedule` kernels of 1,138 and 13,000 visits.
+uint64_t compileBytes(const KernelSource &source) {
+  constexpr uint64_t kBase = 160 << 20, kPerByte = 40 << 10;
+  return kBase + kPerByte * source.cuda.size();
+}
+
+} // namespace
 
 struct KernelBuild::Impl {
   TargetInfo target;
@@ -99,6 +112,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
     bool cached = false;
     std::string warning;
   };
+  MemoryGate memory(availableMemory() / 8 * 7);
   auto build = [&](size_t index) -> Result<Built> {
     if (events.cancelled())
       return Error{"interrupted"};
@@ -111,6 +125,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
         built.cached = true;
       }
     if (!built.cached) {
+      MemoryGate::Room room(memory, compileBytes(source));
       auto image = impl->build(source, events.cancel);
       if (events.cancelled())
         return Error{"interrupted"};

@@ -1,0 +1,165 @@
+// Packages made from a profile by the real binaries.
+#include "runtime/format/Package.h"
+#include "test/tools/compile/CompileRun.h"
+
+#include <doctest/doctest.h>
+#include <fstream>
+
+using namespace calibatt;
+using namespace calibatt::test;
+
+TEST_CASE("the same profile gives the same bytes, whatever the jobs, and as packaged kernels") {
+  ProfileFolder folder;
+  std::string one = folder.file("one.calibatt"), two = folder.file("two.calibatt");
+  nlohmann::json report =
+      compileJson({folder.profile, "-o", one, "-j", "1", "--report", folder.file("r.json")});
+  compileJson({folder.profile, "-o", two, "-j", "3"});
+  CHECK(readBytes(one) == readBytes(two));
+
+  auto package = PackageReader::open(one);
+  REQUIRE_MESSAGE(package, package.message());
+  CHECK(package->codeCount() == report["code_images"].size());
+  CHECK(package->kernelCount() == report["kernels"].size());
+  CHECK(package->dataCount() == report["data_images"]);
+  CHECK(report["package_bytes"] == package->fileBytes());
+  const Problem &problem = package->manifest().problem;
+  REQUIRE(problem.layers == 2);
+  REQUIRE(problem.steps == 2);
+  for (uint32_t layer = 0; layer < 2; ++layer) {
+    for (uint32_t step = 0; step < 2; ++step)
+      for (uint32_t head = 0; head < 2; ++head) {
+        const KernelRecord &kernel = package->kernel(package->route(layer, head, step));
+        CHECK(kernel.layer == layer);
+        CHECK(kernel.step == step);
+        CHECK(kernel.headBase == 0);
+        CHECK(kernel.heads == 2);
+        CHECK(kernel.reason != "");
+      }
+    auto ir = package->ir(layer);
+    REQUIRE(ir);
+    CHECK(contains(*ir, "sattn.kernel"));
+    CHECK(contains(*ir, "sattn.route"));
+  }
+  const KernelRecord &dense = package->kernel(package->denseKernel());
+  CHECK(dense.layer == kNone);
+  CHECK(dense.visits == uint64_t(problem.heads) * problem.blocks() * problem.blocks());
+  for (uint32_t i = 0; i < package->codeCount(); ++i) {
+    const CodeImage &code = package->codeInfo(i);
+    CHECK(code.registers > 0);
+    CHECK(code.codeBytes > 0);
+    CHECK(code.dynamicSmem > 100000);
+    auto cuda = package->cuda(i);
+    REQUIRE(cuda);
+    CHECK(contains(*cuda, code.symbol));
+    auto ptx = package->ptx(i);
+    REQUIRE(ptx);
+    CHECK(contains(*ptx, ".entry " + code.symbol));
+  }
+
+  std::ifstream written(folder.file("r.json"));
+  nlohmann::json file = nlohmann::json::parse(written);
+  CHECK(file == report);
+}
+
+TEST_CASE("every form and granularity computes the blocks of the profile") {
+  ProfileFolder folder;
+  for (const char *form : {"auto", "schedule", "runs", "table"})
+    for (const char *granularity : {"step", "head"}) {
+      INFO("--form ", form, " --granularity ", granularity);
+      std::string package = folder.file("m.calibatt");
+      nlohmann::json report =
+          compileJson({folder.profile, "-o", package, "--form", form, "--granularity", granularity,
+                       "--cache", folder.file("cache")});
+      size_t sites = 0;
+      for (const nlohmann::json &kernel : report["kernels"]) {
+        sites += kernel["sites"].get<size_t>();
+        if (!kernel["dense_fallback"] && std::string(form) != "auto")
+          CHECK(kernel["form"] == form);
+      }
+      CHECK(sites == 8);
+      // A kernel a launch and the dense fallback; steps with equal masks share one.
+      CHECK(report["kernels"].size() <= (std::string(granularity) == "head" ? 9 : 5));
+      ToolRun verify = runTool({"verify", package, "--profile", folder.profile});
+      CHECK_MESSAGE(verify.exitCode == 0, verify.out, verify.err);
+    }
+}
+
+TEST_CASE("one data kernel serves a whole model") {
+  ProfileFolder folder;
+  nlohmann::json report =
+      compileJson({folder.profile, "-o", folder.file("m.calibatt"), "--form", "runs"});
+  CHECK(report["code_images"].size() == 1);
+  CHECK(report["kernels"].size() == 5);
+}
+
+TEST_CASE("the cache gives the same package without a compile, and a damaged entry is a miss") {
+  ProfileFolder folder;
+  std::string cache = folder.file("cache");
+  auto compile = [&](const std::string &name) {
+    return compileJson(
+        {folder.profile, "-o", folder.file(name), "--form", "table", "--cache", cache});
+  };
+  nlohmann::json first = compile("first.calibatt"), second = compile("second.calibatt");
+  size_t images = first["code_images"].size();
+  CHECK(first["cached_code_images"] == 0);
+  CHECK(second["cached_code_images"] == images);
+  CHECK(readBytes(folder.file("first.calibatt")) == readBytes(folder.file("second.calibatt")));
+
+  size_t entries = 0;
+  for (const auto &entry : std::filesystem::recursive_directory_iterator(cache))
+    if (entry.is_regular_file()) {
+      ++entries;
+      std::vector<uint8_t> bytes = readBytes(entry.path());
+      bytes[bytes.size() / 2] ^= 1;
+      writeBytes(entry.path(), bytes);
+    }
+  CHECK(entries == images);
+  CHECK(compile("third.calibatt")["cached_code_images"] == 0);
+  CHECK(readBytes(folder.file("first.calibatt")) == readBytes(folder.file("third.calibatt")));
+  CHECK(compile("fourth.calibatt")["cached_code_images"] == images);
+}
+
+TEST_CASE("a dry run counts and predicts, and needs no NVRTC and no output") {
+  ProfileFolder folder;
+  ToolRun run =
+      runCompile({folder.profile, "--dry-run", "--json"}, {"CALIBATT_NVRTC=/nonexistent"});
+  REQUIRE_MESSAGE(run.exitCode == 0, run.err);
+  nlohmann::json report = nlohmann::json::parse(run.out);
+  CHECK(report["dry_run"] == true);
+  CHECK(report["package"].is_null());
+  CHECK(report["kernels"].size() == 5);
+  double seconds = 0;
+  for (const nlohmann::json &code : report["code_images"])
+    seconds += code["predicted_compile_s"].get<double>();
+  CHECK(seconds > 0);
+  CHECK(folder.names() == std::vector<std::string>{"p.calib.safetensors"});
+}
+
+TEST_CASE("shared steps share kernels, and every step keeps its blocks") {
+  ProfileFolder folder;
+  std::string package = folder.file("m.calibatt");
+  nlohmann::json report =
+      compileJson({folder.profile, "-o", package, "--form", "runs", "--share-steps", "0.01"});
+  // With so low a threshold both steps of a layer are one kernel.
+  CHECK(report["kernels"].size() == 3);
+  for (const nlohmann::json &kernel : report["kernels"])
+    CHECK(kernel["sites"] == (kernel["dense_fallback"] ? 0 : 4));
+  CHECK(report["remarks"].size() > 0);
+  ToolRun verify = runTool({"verify", package, "--profile", folder.profile, "--json"});
+  nlohmann::json schedules = nlohmann::json::parse(verify.out)["schedules"];
+  CHECK(schedules["only_in_package"] > 0);
+  CHECK(schedules["only_in_profile"] == 0);
+}
+
+TEST_CASE("dumps hold the IR of every layer and the text of every kernel") {
+  ProfileFolder folder;
+  std::string dump = folder.file("dump");
+  nlohmann::json report =
+      compileJson({folder.profile, "--dry-run", "--form", "schedule", "--dump-ir", dump});
+  for (const char *name : {"layer000.mlir", "layer001.mlir", "dense.mlir"})
+    CHECK(readBytes(dump + "/" + name).size() > 0);
+  for (const nlohmann::json &code : report["code_images"]) {
+    std::vector<uint8_t> text = readBytes(dump + "/" + code["symbol"].get<std::string>() + ".cu");
+    CHECK(contains({text.begin(), text.end()}, code["symbol"].get<std::string>()));
+  }
+}
