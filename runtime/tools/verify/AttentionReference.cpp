@@ -25,9 +25,14 @@ ReferenceRow referenceRow(const TestTensors &tensors, double scale, uint32_t bat
     uint32_t end = std::min(shape.tokens, (block + 1u) * kBlock);
     for (uint32_t key = block * kBlock; key < end; ++key) {
       widen(&tensors.k[shape.offset(batch, head, key)], other.data());
+      // Independent partial sums, so that the additions need not wait for each other.
+      double partial[8] = {};
+      for (uint32_t d = 0; d < dim; d += 8)
+        for (uint32_t lane = 0; lane < 8; ++lane)
+          partial[lane] += q[d + lane] * other[d + lane];
       double dot = 0;
-      for (uint32_t d = 0; d < dim; ++d)
-        dot += q[d] * other[d];
+      for (double sum : partial)
+        dot += sum;
       logits.push_back(dot * scale);
       keys.push_back(key);
     }

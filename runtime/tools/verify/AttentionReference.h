@@ -15,7 +15,7 @@ struct ReferenceRow {
 };
 
 /// Attention of query `token` over the tokens of the given key blocks (any
-/// order, each once, inside the tensor).
+/// order, each once, inside the tensor). head_dim is a multiple of 8.
 ReferenceRow referenceRow(const TestTensors &tensors, double scale, uint32_t batch, uint32_t head,
                           uint32_t token, const std::vector<uint16_t> &keyBlocks);
 
