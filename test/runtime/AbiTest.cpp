@@ -10,7 +10,7 @@
 using namespace calibatt;
 using namespace calibatt::test;
 
-extern "C" calibatt_status_t calibattUseFromC(const char *path, uint32_t *tokens);
+extern "C" calibatt_status_t calibattUseFromC(const char *path, uint32_t *tokens, uint64_t *calls);
 
 namespace {
 
@@ -294,7 +294,9 @@ TEST_CASE("null handles are refused, closing null is fine") {
 TEST_CASE("the header is C: a C translation unit opens a package through it") {
   Fixture f;
   uint32_t tokens = 0;
-  CHECK(calibattUseFromC(f.sample.path.c_str(), &tokens) == CALIBATT_STATUS_OK);
+  uint64_t calls = 1;
+  CHECK(calibattUseFromC(f.sample.path.c_str(), &tokens, &calls) == CALIBATT_STATUS_OK);
   CHECK(tokens == 420);
-  CHECK(calibattUseFromC("/nonexistent", &tokens) == CALIBATT_STATUS_BAD_PACKAGE);
+  CHECK(calls == 0);
+  CHECK(calibattUseFromC("/nonexistent", &tokens, &calls) == CALIBATT_STATUS_BAD_PACKAGE);
 }
