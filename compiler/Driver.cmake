@@ -18,7 +18,9 @@ target_link_libraries(calibatt-compile PRIVATE calibatt_options CLI11::CLI11
                                                fmt::fmt-header-only $<LINK_ONLY:calibatt_compiler>
                                                nlohmann_json::nlohmann_json)
 target_compile_definitions(calibatt-compile PRIVATE CALIBATT_VERSION="${PROJECT_VERSION}")
-install(TARGETS calibatt-compile RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+# LLVM's libraries are not where the loader looks by itself.
+set_target_properties(calibatt-compile PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
+install(TARGETS calibatt-compile RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
 if(CALIBATT_BUILD_TESTS)
   add_subdirectory(${CMAKE_SOURCE_DIR}/test/tools/compile ${CMAKE_BINARY_DIR}/test/tools/compile)
 endif()

@@ -5,7 +5,8 @@
 
 Torch CUDA tensors run on their GPU and its current stream; torch CPU tensors and NumPy float32
 arrays run on the host device. Nothing here needs a build step: it is ctypes over libcalibatt.so,
-found through $CALIBATT_LIBRARY, next to this package, or in a build folder of the source tree.
+found through $CALIBATT_LIBRARY, where `cmake --install` put it, next to this package, or in a build
+folder of the source tree.
 """
 
 from .abi import Error

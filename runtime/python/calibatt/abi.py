@@ -133,6 +133,13 @@ def _candidates():
         # Named explicitly: nothing else will do.
         return [Path(named)]
     package = Path(__file__).resolve().parent
+    try:
+        from . import installed
+    except ImportError:
+        pass
+    else:
+        # `cmake --install` put the two where they are: another build's library will not do.
+        return [(package / installed.LIBRARY).resolve()]
     found = [package / LIBRARY_NAME, package.parent / LIBRARY_NAME]
     root = package.parents[2]
     if (root / "CMakeLists.txt").exists():

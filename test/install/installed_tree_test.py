@@ -1,0 +1,116 @@
+#!/usr/bin/env python3
+"""What `cmake --install` gives: installed into one prefix and moved to another before it is used.
+
+Settings come from the environment, see CMakeLists.txt beside this file.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+BUILD, SOURCE = os.environ["BUILD"], os.environ["SOURCE"]
+LIBDIR, PYTHONDIR = os.environ["LIBDIR"], os.environ["PYTHONDIR"]
+VERSION = os.environ["VERSION"]
+HAS_COMPILER = os.environ["HAS_COMPILER"] == "1"
+
+
+def run(*command, env=None, **options):
+    """Stdout of a command that has to succeed; `env` adds to an environment without this build."""
+    clean = {name: value for name, value in os.environ.items()
+             if not name.startswith(("CALIBATT_", "LD_", "PYTHON"))}
+    done = subprocess.run([str(word) for word in command], env={**clean, **(env or {})}, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+    if done.returncode:
+        raise AssertionError(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def install(prefix, *options):
+    run(os.environ["CMAKE"], "--install", BUILD, "--prefix", prefix, *options)
+
+
+def files(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+class InstalledTreeTest(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(cls.folder.cleanup)
+        cls.first, cls.prefix = Path(cls.folder.name, "first"), Path(cls.folder.name, "moved")
+        install(cls.first)
+        cls.first.rename(cls.prefix)
+        cls.sample = Path(cls.folder.name, "sample.calibatt")
+        cls.content = json.loads(run(os.environ["MAKE_SAMPLE"], cls.sample))
+
+    def test_it_holds_what_a_user_needs_and_nothing_else(self):
+        library = f"{LIBDIR}/libcalibatt.so"
+        wanted = {
+            library, f"{library}.0", f"{library}.{VERSION}", "include/calibatt/calibatt.h",
+            f"{LIBDIR}/pkgconfig/calibatt.pc", "share/doc/calibatt/LICENSE", "bin/calibatt",
+        }
+        wanted |= {f"{LIBDIR}/cmake/calibatt/calibatt-{name}.cmake"
+                   for name in ("config", "config-version", "targets")}
+        wanted |= {f"{PYTHONDIR}/calibatt/{path.name}"
+                   for path in Path(SOURCE, "runtime/python/calibatt").glob("*.py")}
+        wanted.add(f"{PYTHONDIR}/calibatt/installed.py")
+        if HAS_COMPILER:
+            wanted.add("bin/calibatt-compile")
+        found = files(self.prefix)
+        # The targets of one build configuration have its name.
+        configuration = {name for name in found if "/calibatt-targets-" in name}
+        self.assertEqual(len(configuration), 1)
+        self.assertEqual(found - configuration, wanted)
+
+    def test_the_component_runtime_is_the_library_alone(self):
+        alone = Path(self.folder.name, "alone")
+        install(alone, "--component", "runtime")
+        self.assertEqual(files(alone), {
+            f"{LIBDIR}/libcalibatt.so.0", f"{LIBDIR}/libcalibatt.so.{VERSION}",
+            "share/doc/calibatt/LICENSE"})
+
+    def test_nothing_in_it_names_where_it_was_built_or_installed(self):
+        for name in files(self.prefix):
+            content = (self.prefix / name).read_bytes()
+            # Debug information has the paths of sources.
+            built = () if content.startswith(b"\x7fELF") else (BUILD, SOURCE)
+            for place in (str(self.first), *built):
+                self.assertNotIn(place.encode(), content, name)
+
+    def test_the_commands_run(self):
+        tool = self.prefix / "bin" / "calibatt"
+        info = json.loads(run(tool, "inspect", "info", "--json", self.sample))
+        self.assertEqual(info["problem"]["tokens"], self.content["tokens"])
+        if HAS_COMPILER:
+            self.assertIn("--granularity", run(tool, "compile", "--help"))
+
+    def test_the_python_package_finds_the_library_beside_it(self):
+        script = """if True:
+            import sys
+            import calibatt
+            package = calibatt.load(sys.argv[1])
+            print(package.info["tokens"], calibatt.__file__, calibatt.abi.library()._name)"""
+        shown = run(sys.executable, "-c", script, self.sample,
+                    env={"PYTHONPATH": self.prefix / PYTHONDIR, "PYTHONDONTWRITEBYTECODE": "1"},
+                    cwd=self.folder.name)
+        tokens, module, library = shown.split()
+        self.assertEqual(int(tokens), self.content["tokens"])
+        self.assertEqual(Path(module), self.prefix / PYTHONDIR / "calibatt" / "__init__.py")
+        self.assertEqual(Path(library), self.prefix / LIBDIR / f"libcalibatt.so.{VERSION}")
+
+    def test_a_python_package_without_its_library_says_where_it_looked(self):
+        alone = Path(self.folder.name, "python-only")
+        install(alone, "--component", "python")
+        with self.assertRaisesRegex(AssertionError, f"tried: {alone}/{LIBDIR}/libcalibatt.so.0"):
+            run(sys.executable, "-c", "import calibatt; calibatt.load('x')",
+                env={"PYTHONPATH": alone / PYTHONDIR, "PYTHONDONTWRITEBYTECODE": "1"},
+                cwd=self.folder.name)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
