@@ -1,36 +1,14 @@
 #!/usr/bin/env python3
-"""What `cmake --install` gives: installed into one prefix and moved to another before it is used.
-
-Settings come from the environment, see CMakeLists.txt beside this file.
-"""
+"""What `cmake --install` gives: installed into one prefix and moved to another before it is used."""
 
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import unittest
 from pathlib import Path
 
-BUILD, SOURCE = os.environ["BUILD"], os.environ["SOURCE"]
-LIBDIR, PYTHONDIR = os.environ["LIBDIR"], os.environ["PYTHONDIR"]
-VERSION = os.environ["VERSION"]
-HAS_COMPILER = os.environ["HAS_COMPILER"] == "1"
-
-
-def run(*command, env=None, **options):
-    """Stdout of a command that has to succeed; `env` adds to an environment without this build."""
-    clean = {name: value for name, value in os.environ.items()
-             if not name.startswith(("CALIBATT_", "LD_", "PYTHON"))}
-    done = subprocess.run([str(word) for word in command], env={**clean, **(env or {})}, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-    if done.returncode:
-        raise AssertionError(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-    return done.stdout
-
-
-def install(prefix, *options):
-    run(os.environ["CMAKE"], "--install", BUILD, "--prefix", prefix, *options)
+from installing import BUILD, HAS_COMPILER, LIBDIR, PYTHONDIR, SOURCE, VERSION, install, run
 
 
 def files(folder):
