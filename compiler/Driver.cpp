@@ -140,6 +140,8 @@ Status Compile::prepare() {
   manifest.granularity = options.perHead ? "head" : "step";
   manifest.archs = {options.arch};
   manifest.profileDigest = digest.take();
+  if (options.shareStepsTau > 0)
+    manifest.supersetPasses.push_back({kShareStepsPass, options.shareStepsTau});
   manifest.toolchain = fmt::format("calibatt {}, {}", CALIBATT_VERSION, build->toolchain());
   manifest.toolchainDigest = build->toolchainDigest();
   manifest.minDriver = build->minDriver();

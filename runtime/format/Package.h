@@ -28,15 +28,27 @@ struct Problem {
   uint32_t blocks() const { return (tokens + block - 1) / block; }
 };
 
-/// The JSON manifest.
+/// The pass that lets steps share the union of their masks; its bound is the least
+/// intersection over union of two masks of a group, more than 0, at most 1.
+constexpr const char *kShareStepsPass = "share-steps";
+
+/// A compiler pass that may add blocks to the profile's masks and never drops one.
+struct SupersetPass {
+  std::string name; ///< as the compiler's pass is called
+  double bound = 0; ///< what the user asked for, in the pass's own unit
+  bool operator==(const SupersetPass &) const = default;
+};
+
+/// The JSON manifest (README.md of this folder).
 struct Manifest {
   Problem problem;
-  std::string granularity = "step"; ///< "step" or "head"
-  std::vector<std::string> archs;   ///< {"sm_90a"}
-  std::string profileDigest;        ///< SHA-256 of the profile
-  std::string toolchain;            ///< compiler versions, one line
-  std::string toolchainDigest;      ///< SHA-256 of everything that shapes the code
-  uint32_t minDriver = 13000;       ///< CUDA driver API version the images need
+  std::string granularity = "step";         ///< "step" or "head"
+  std::vector<std::string> archs;           ///< {"sm_90a"}
+  std::string profileDigest;                ///< SHA-256 of the profile
+  std::vector<SupersetPass> supersetPasses; ///< none: the masks are exactly the profile's
+  std::string toolchain;                    ///< compiler versions, one line
+  std::string toolchainDigest;              ///< SHA-256 of everything that shapes the code
+  uint32_t minDriver = 13000;               ///< CUDA driver API version the images need
   std::vector<std::string>
       remarks; ///< what the compile had to say (repetitive heads as dense, spills)
 };

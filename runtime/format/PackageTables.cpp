@@ -6,13 +6,14 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 
 namespace calibatt {
 namespace {
 
 constexpr const char *kFormat = "calibatt.package";
 constexpr uint32_t kMajor = 1;
-constexpr const char *kVersion = "1.0";
+constexpr const char *kVersion = "1.1";
 
 /// The number before the dot, or nothing.
 std::optional<uint32_t> majorVersion(const std::string &version) {
@@ -36,6 +37,41 @@ bool isPool(const std::string &name) {
   return name.size() > 5 && name.compare(name.size() - 5, 5, "/pool") == 0;
 }
 
+/// Absent in version 1.0, which did not say.
+Result<std::vector<SupersetPass>> readSupersetPasses(JsonFields &fields, const std::string &where) {
+  constexpr const char *kKey = "superset_passes";
+  std::vector<SupersetPass> passes;
+  if (!fields.has(kKey))
+    return passes;
+  for (const Json &entry : fields.array(kKey)) {
+    JsonFields pass(entry, fmt::format("{}: {}[{}]", where, kKey, passes.size()));
+    passes.push_back({pass.string("name"), pass.number("bound")});
+    if (Status status = pass.status(); !status)
+      return status.takeError();
+  }
+  return passes;
+}
+
+Status checkSupersetPasses(const std::vector<SupersetPass> &passes, const std::string &where) {
+  for (size_t i = 0; i < passes.size(); ++i) {
+    const SupersetPass &pass = passes[i];
+    auto fail = [&](const std::string &what) {
+      return Error{fmt::format("{}: superset_passes[{}]: {}", where, i, what)};
+    };
+    if (pass.name.empty() || pass.name.size() > 100)
+      return fail(fmt::format("name has {} bytes, wanted 1 to 100", pass.name.size()));
+    for (size_t before = 0; before < i; ++before)
+      if (passes[before].name == pass.name)
+        return fail(fmt::format("name \"{}\" came before", pass.name));
+    if (!std::isfinite(pass.bound))
+      return fail(fmt::format("bound is {}, wanted a finite number", pass.bound));
+    if (pass.name == kShareStepsPass && !(pass.bound > 0 && pass.bound <= 1))
+      return fail(
+          fmt::format("bound of {} is {}, wanted more than 0, at most 1", pass.name, pass.bound));
+  }
+  return {};
+}
+
 } // namespace
 
 Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
@@ -45,12 +81,16 @@ Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
                   {"layers", p.layers},    {"heads", p.heads},   {"steps", p.steps},
                   {"head_dim", p.headDim}, {"block", p.block},   {"scale", p.scale},
                   {"dtype", p.dtype}};
+  Json supersets = Json::array();
+  for (const SupersetPass &pass : manifest.supersetPasses)
+    supersets.push_back({{"name", pass.name}, {"bound", pass.bound}});
   return {{"format", kFormat},
           {"version", kVersion},
           {"problem", problem},
           {"granularity", manifest.granularity},
           {"archs", manifest.archs},
           {"profile_digest", manifest.profileDigest},
+          {"superset_passes", supersets},
           {"toolchain", manifest.toolchain},
           {"toolchain_digest", manifest.toolchainDigest},
           {"min_driver", manifest.minDriver},
@@ -93,6 +133,7 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   m.granularity = fields.string("granularity");
   m.archs = fields.strings("archs");
   m.profileDigest = fields.string("profile_digest");
+  Result<std::vector<SupersetPass>> supersets = readSupersetPasses(fields, where);
   m.toolchain = fields.string("toolchain");
   m.toolchainDigest = fields.string("toolchain_digest");
   m.minDriver = fields.u32("min_driver");
@@ -102,6 +143,9 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
     return status.takeError();
   if (Status status = problem.status(); !status)
     return status.takeError();
+  if (!supersets)
+    return supersets.takeError();
+  m.supersetPasses = supersets.take();
   if (Status status = checkManifest(m, where); !status)
     return status.takeError();
   return parsed;
@@ -146,7 +190,7 @@ Status checkManifest(const Manifest &manifest, const std::string &where) {
                              manifest.granularity.substr(0, 100))};
   if (manifest.archs.empty())
     return Error{where + ": archs is empty"};
-  return {};
+  return checkSupersetPasses(manifest.supersetPasses, where);
 }
 
 Status checkCode(const CodeImage &code, uint32_t index, const std::string &where) {

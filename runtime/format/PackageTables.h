@@ -30,7 +30,7 @@ struct ParsedManifest {
 /// Refuses other formats and unknown major versions by name.
 Result<ParsedManifest> manifestFromJson(const std::string &text, const std::string &path);
 
-/// Problem, granularity and architectures. `where` begins the error message.
+/// Problem, granularity, architectures and superset passes. `where` begins the error message.
 Status checkManifest(const Manifest &manifest, const std::string &where);
 Status checkCode(const CodeImage &code, uint32_t index, const std::string &where);
 

@@ -9,6 +9,20 @@
 
 namespace calibatt {
 
+std::string supersetText(const std::vector<SupersetPass> &passes) {
+  std::string text;
+  for (const SupersetPass &pass : passes)
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", pass.name, pass.bound);
+  return text;
+}
+
+nlohmann::ordered_json supersetJson(const std::vector<SupersetPass> &passes) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const SupersetPass &pass : passes)
+    json.push_back({{"name", pass.name}, {"bound", pass.bound}});
+  return json;
+}
+
 PackageSummary summarise(const PackageReader &package) {
   const Problem &problem = package.manifest().problem;
   PackageSummary summary;
@@ -83,6 +97,9 @@ static std::string headline(const PackageReader &package, const PackageSummary &
                                         counted(package.codeCount(), "code image"),
                                         counted(package.dataCount(), "schedule image")));
   fields.add("profile", manifest.profileDigest);
+  fields.add("masks", manifest.supersetPasses.empty()
+                          ? "the profile's"
+                          : "supersets of the profile's: " + supersetText(manifest.supersetPasses));
   fields.add("toolchain", manifest.toolchain);
   fields.add("", manifest.toolchainDigest);
   return fields.text(style);
@@ -146,6 +163,7 @@ static nlohmann::ordered_json manifestJson(const Manifest &manifest) {
             {"scale", p.scale},
             {"dtype", p.dtype}}},
           {"granularity", manifest.granularity},
+          {"superset_passes", supersetJson(manifest.supersetPasses)},
           {"archs", manifest.archs},
           {"min_driver", manifest.minDriver},
           {"profile_digest", manifest.profileDigest},

@@ -25,6 +25,10 @@ struct PackageSummary {
   uint64_t visits = 0; ///< of the kernels of all sites, one batch entry
 };
 
+/// "share-steps 0.97": passes with their bounds, empty without any.
+std::string supersetText(const std::vector<SupersetPass> &passes);
+/// Array of {name, bound}.
+nlohmann::ordered_json supersetJson(const std::vector<SupersetPass> &passes);
 PackageSummary summarise(const PackageReader &package);
 std::string summaryText(const PackageReader &package, const TextStyle &style);
 nlohmann::ordered_json summaryJson(const PackageReader &package);

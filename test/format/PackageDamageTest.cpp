@@ -196,6 +196,20 @@ TEST_CASE("manifests that lie are refused by name") {
       {"problem.block is 64", [](Json &j) { j["problem"]["block"] = 64; }},
       {"dense_kernel is 9, but there are 7", [](Json &j) { j["dense_kernel"] = 9; }},
       {"archs[0] is number", [](Json &j) { j["archs"] = {90}; }},
+      {"superset_passes is object, wanted an array",
+       [](Json &j) { j["superset_passes"] = Json::object(); }},
+      {"superset_passes[1]: is string, wanted an object",
+       [](Json &j) { j["superset_passes"][1] = "share-steps"; }},
+      {"superset_passes[0]: bound is missing",
+       [](Json &j) { j["superset_passes"][0].erase("bound"); }},
+      {"superset_passes[0]: name is number, wanted a string",
+       [](Json &j) { j["superset_passes"][0]["name"] = 7; }},
+      {"superset_passes[0]: bound of share-steps is 0, wanted more than 0, at most 1",
+       [](Json &j) { j["superset_passes"][0]["bound"] = 0; }},
+      {"superset_passes[1]: name has 0 bytes, wanted 1 to 100",
+       [](Json &j) { j["superset_passes"][1]["name"] = ""; }},
+      {"superset_passes[1]: name \"share-steps\" came before",
+       [](Json &j) { j["superset_passes"][1]["name"] = "share-steps"; }},
       {"problem is missing", [](Json &j) { j.erase("problem"); }},
       {"wanted an object", [](Json &j) { j = Json::array(); }},
   };
@@ -208,6 +222,20 @@ TEST_CASE("manifests that lie are refused by name") {
   }
   forge(path, forged, "", {}, [](Json &j) { j["version"] = "1.7"; });
   CHECK(readAll(forged).empty());
+}
+
+TEST_CASE("a manifest of version 1.0 names no superset pass") {
+  Random random;
+  ScratchFolder folder;
+  std::string path = folder.file("m.calibatt"), old = folder.file("old.calibatt");
+  REQUIRE(fill(randomContent(random, 40)).write(path));
+  forge(path, old, "", {}, [](Json &j) {
+    j["version"] = "1.0";
+    j.erase("superset_passes");
+  });
+  Result<PackageReader> package = PackageReader::open(old);
+  REQUIRE_MESSAGE(package, package.message());
+  CHECK(package->manifest().supersetPasses.empty());
 }
 
 TEST_CASE("files that are no packages are refused as such") {

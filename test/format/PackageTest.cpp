@@ -33,6 +33,7 @@ TEST_CASE("a package reads back as it was written") {
   CHECK(got.problem.headDim == want.problem.headDim);
   CHECK(got.archs == want.archs);
   CHECK(got.profileDigest == want.profileDigest);
+  CHECK(got.supersetPasses == want.supersetPasses);
   CHECK(got.toolchainDigest == want.toolchainDigest);
   CHECK(got.minDriver == want.minDriver);
   CHECK(got.remarks == want.remarks);
@@ -129,6 +130,10 @@ TEST_CASE("write() refuses inconsistent content by name and leaves no file") {
       {"problem.scale", [](auto &c) { c.manifest.problem.scale = 0; }},
       {"granularity is \"row\"", [](auto &c) { c.manifest.granularity = "row"; }},
       {"archs is empty", [](auto &c) { c.manifest.archs.clear(); }},
+      {"superset_passes[0]: bound of share-steps is 1.5",
+       [](auto &c) { c.manifest.supersetPasses[0].bound = 1.5; }},
+      {"superset_passes[1]: bound is nan",
+       [](auto &c) { c.manifest.supersetPasses[1].bound = NAN; }},
       {"not UTF-8", [](auto &c) { c.manifest.problem.model = "\xff"; }},
       {"wanted finite numbers", [](auto &c) { c.stats[2].density = NAN; }},
   };

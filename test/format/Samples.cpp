@@ -131,6 +131,7 @@ PackageContent randomContent(Random &random, size_t codeBytes) {
   p.scale = random.real(0.01, 1);
   content.manifest.archs = {"sm_90a"};
   content.manifest.profileDigest = random.text(64);
+  content.manifest.supersetPasses = {{kShareStepsPass, random.real(0.01, 1)}, {"other", 3}};
   content.manifest.toolchain = "a compiler";
   content.manifest.toolchainDigest = random.text(64);
   content.manifest.remarks = {"a remark"};

@@ -77,6 +77,18 @@ TEST_CASE_FIXTURE(Fixture, "info tells the problem, the sizes, the forms and the
   CHECK_MESSAGE(!contains(text.out, "\x1b"), "colour without a terminal");
 }
 
+TEST_CASE_FIXTURE(Fixture, "info tells whether the masks are the profile's or supersets of them") {
+  CHECK(json({"inspect", "info", package})["superset_passes"] == Json::array());
+  CHECK(contains(runTool({"inspect", "info", package}).out, "the profile's\n"));
+  sample.supersetPasses = {{kShareStepsPass, 0.97}, {"another-pass", 2}};
+  sample.writePackage(package);
+  CHECK(json({"inspect", "info", package})["superset_passes"] ==
+        Json::parse(R"([{"name": "share-steps", "bound": 0.97},
+                        {"name": "another-pass", "bound": 2.0}])"));
+  CHECK(contains(runTool({"inspect", "info", package}).out,
+                 "supersets of the profile's: share-steps 0.97, another-pass 2\n"));
+}
+
 TEST_CASE_FIXTURE(Fixture, "ls lists every site once, and filters") {
   Json all = json({"inspect", "ls", package});
   CHECK(all["matched"] == kLayers * kHeads * kSteps);

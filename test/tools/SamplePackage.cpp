@@ -153,6 +153,7 @@ void Sample::writePackage(const std::string &path) const {
   p.layers = kLayers, p.heads = kHeads, p.steps = kSteps, p.headDim = kHeadDim;
   p.scale = 0.125;
   manifest.archs = {"sm_90a"};
+  manifest.supersetPasses = supersetPasses;
   manifest.profileDigest = std::string(64, 'a');
   manifest.toolchain = "none: made by a test";
   manifest.toolchainDigest = std::string(64, 'b');

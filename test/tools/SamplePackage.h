@@ -33,6 +33,7 @@ struct Sample {
 
   unsigned seed;
   std::vector<BlockMask> masks;
+  std::vector<SupersetPass> supersetPasses; ///< of the package's manifest
 };
 
 /// The schedule of all heads of one step.
