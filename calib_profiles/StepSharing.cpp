@@ -26,4 +26,20 @@ StepGroups shareSteps(std::span<const BlockMask *const> stepMasks, double tau) {
   return groups;
 }
 
+BlockMask shareableUnion(std::span<const BlockMask *const> stepMasks, size_t step, double tau) {
+  const BlockMask &own = *stepMasks[step];
+  BlockMask all = own;
+  auto add = [&](size_t other) {
+    if (intersectionOverUnion(own, *stepMasks[other]) < tau)
+      return false;
+    all.merge(*stepMasks[other]);
+    return true;
+  };
+  for (size_t before = step; before > 0 && add(before - 1); --before)
+    ;
+  for (size_t after = step + 1; after < stepMasks.size() && add(after); ++after)
+    ;
+  return all;
+}
+
 } // namespace calibatt

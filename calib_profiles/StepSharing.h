@@ -19,4 +19,9 @@ struct StepGroups {
 /// member is at least tau. Every shared mask is a superset of its members'.
 StepGroups shareSteps(std::span<const BlockMask *const> stepMasks, double tau);
 
+/// The most that sharing at tau can make of one step: the union of the consecutive
+/// steps around it whose masks have an IoU of at least tau with its own. However the
+/// groups are drawn, a step's shared mask is within it.
+BlockMask shareableUnion(std::span<const BlockMask *const> stepMasks, size_t step, double tau);
+
 } // namespace calibatt

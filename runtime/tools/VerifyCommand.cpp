@@ -1,5 +1,6 @@
 // `calibatt verify`: are the schedules those of the profile, and do the kernels
 // compute what they should.
+#include "runtime/inspect/PackageSummary.h"
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/Report.h"
 #include "runtime/tools/verify/DeviceSession.h"
@@ -27,23 +28,47 @@ struct VerifyOptions {
   bool json = false;
 };
 
+/// The lines below the summary of a superset package.
+std::string additionText(const ScheduleComparison &c) {
+  std::string text;
+  if (c.largestAddition)
+    text = fmt::format("  {}: at most {:.2f} % of a site's blocks added ({}, where {:.2f} % are "
+                       "allowed)\n",
+                       supersetText(c.supersetPasses), 100 * c.largestAddition->density,
+                       siteName(c.largestAddition->site), 100 * c.largestAddition->bound);
+  return text + "  the reference below takes its masks from the package\n";
+}
+
 std::string comparisonText(const ScheduleComparison &c, const std::string &profile,
                            const TextStyle &style) {
   std::string text = fmt::format(
       "{}  {}, {}, {} decoded and compared with {}: ", style.bold("schedules"),
       counted(c.sites, "site"), counted(c.rows, "row"), counted(c.blocks, "block"), profile);
-  if (c.equal()) {
-    text += style.good("equal, bit by bit") + "\n";
+  if (c.passed()) {
+    text += style.good(c.wantsEquality() ? "equal, bit by bit"
+                                         : fmt::format("superset, no block missing, {} added",
+                                                       counted(c.onlyInPackage, "block"))) +
+            "\n";
   } else {
-    text += style.bad(fmt::format("{} differ", counted(c.differingSites, "site"))) + "\n";
-    text += fmt::format("  {} only in the package, {} only in the profile\n",
-                        counted(c.onlyInPackage, "block"), counted(c.onlyInProfile, "block"));
+    text += style.bad(fmt::format("{} {}", counted(c.differingSites, "site"),
+                                  c.differingSites == 1 ? "differs" : "differ")) +
+            "\n";
+    if (c.wantsEquality())
+      text += fmt::format("  {} only in the package, {} only in the profile\n",
+                          counted(c.onlyInPackage, "block"), counted(c.onlyInProfile, "block"));
+    else
+      text += fmt::format("  superset wanted: {} missing, {} added, {} of them beyond what {} "
+                          "may add\n",
+                          counted(c.onlyInProfile, "block"), counted(c.onlyInPackage, "block"),
+                          groupedNumber(c.notAllowed), supersetText(c.supersetPasses));
     for (const BlockDifference &difference : c.first)
       text += "  " + differenceText(difference) + "\n";
-    uint64_t rest = c.onlyInPackage + c.onlyInProfile - c.first.size();
+    uint64_t rest = c.notAllowed + c.onlyInProfile - c.first.size();
     if (rest)
       text += fmt::format("  ... and {} more\n", groupedNumber(rest));
   }
+  if (!c.wantsEquality())
+    text += additionText(c);
   if (c.repetitiveSites)
     text += fmt::format("  {} repetitive: compared with dense masks\n",
                         counted(c.repetitiveSites, "site"));
@@ -61,7 +86,17 @@ nlohmann::ordered_json comparisonJson(const ScheduleComparison &c, const std::st
                      {"row", d.row},
                      {"block", d.block},
                      {"in", d.inPackage ? "package" : "profile"}});
+  nlohmann::ordered_json largest;
+  if (const auto &addition = c.largestAddition)
+    largest = {{"layer", addition->site.layer},
+               {"head", addition->site.head},
+               {"step", addition->site.step},
+               {"density", addition->density},
+               {"bound", addition->bound}};
   return {{"profile", profile},
+          {"checked", c.wantsEquality() ? "equality" : "superset"},
+          {"superset_passes", supersetJson(c.supersetPasses)},
+          {"passed", c.passed()},
           {"equal", c.equal()},
           {"sites", c.sites},
           {"rows", c.rows},
@@ -70,6 +105,8 @@ nlohmann::ordered_json comparisonJson(const ScheduleComparison &c, const std::st
           {"differing_sites", c.differingSites},
           {"only_in_package", c.onlyInPackage},
           {"only_in_profile", c.onlyInProfile},
+          {"added_beyond_bound", c.notAllowed},
+          {"largest_addition", std::move(largest)},
           {"same_profile_digest", c.sameProfile},
           {"first_differences", std::move(first)}};
 }
@@ -175,7 +212,7 @@ int runVerify(const VerifyOptions &options) {
     auto comparison = compareSchedules(*package, *profile, kListedDifferences);
     if (!comparison)
       return reportFailure(comparison.message());
-    passed = comparison->equal();
+    passed = comparison->passed();
     json["schedules"] = comparisonJson(*comparison, profile->path());
     if (!options.json)
       if (int code = printText(comparisonText(*comparison, profile->path(), style)))
@@ -197,7 +234,9 @@ int runVerify(const VerifyOptions &options) {
       std::fprintf(stderr, "\r\x1b[Kkernel %llu of %llu", (unsigned long long)done + 1,
                    (unsigned long long)total);
     };
-  auto report = checkKernels(*package, profile ? &*profile : nullptr, check);
+  // Kernels of a superset package compute more than the profile's masks, as was compared above.
+  bool exact = package->manifest().supersetPasses.empty();
+  auto report = checkKernels(*package, profile && exact ? &*profile : nullptr, check);
   if (check.progress)
     std::fputs("\r\x1b[K", stderr);
   if (!report)
@@ -217,7 +256,8 @@ void addVerify(CLI::App &app, int &exitCode) {
   auto options = std::make_shared<VerifyOptions>();
   command->add_option("package", options->package, "The package, M.calibatt")->required();
   command->add_option("--profile", options->profile,
-                      "Compare every schedule with this profile bit by bit");
+                      "Compare every schedule with this profile bit by bit: equal, or a superset "
+                      "within bounds where the package says so");
   command->add_option("--device", options->device, "host, cuda or cuda:N (default: host)")
       ->check(deviceNameProblem);
   command->add_option("--sites", options->sites,

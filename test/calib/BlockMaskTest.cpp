@@ -91,6 +91,20 @@ TEST_CASE("shared masks are the union of steps that all resemble each other") {
       }
       CHECK(groups.masks[g] == merged);
     }
+    for (size_t i = 0; i < steps.size(); ++i) {
+      // Step by step outwards, each side up to the first that resembles it too little.
+      BlockMask most = steps[i];
+      for (int side : {-1, 1})
+        for (size_t j = i + size_t(side); j < steps.size(); j += size_t(side)) {
+          if (intersectionOverUnion(steps[i], steps[j]) < tau)
+            break;
+          most.merge(steps[j]);
+        }
+      CHECK(shareableUnion(pointers, i, tau) == most);
+      BlockMask withShared = most;
+      withShared.merge(groups.masks[groups.stepGroup[i]]);
+      CHECK(withShared == most);
+    }
     // Greedy: the step after a group resembles one of its members too little.
     for (size_t i = 1; i < steps.size(); ++i) {
       if (groups.stepGroup[i] == groups.stepGroup[i - 1])

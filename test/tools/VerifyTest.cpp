@@ -1,8 +1,11 @@
 // `calibatt verify` and `bench` on the host device: they pass what is right and
 // catch one wrong block.
+#include "calib_profiles/StepSharing.h"
+#include "runtime/inspect/SiteListing.h"
 #include "test/tools/SamplePackage.h"
 #include "test/tools/ToolRun.h"
 
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -101,6 +104,141 @@ TEST_CASE_FIXTURE(Fixture, "a repetitive site whose kernel is not dense is a dif
   CHECK(run.exitCode == 1);
   CHECK_MESSAGE(contains(run.out, "layer 1, head 1, step 3: row 2: key block 0 is in the profile"),
                 run.out);
+}
+
+namespace {
+
+/// A package whose steps share their schedules as share-steps would make them: layer 0, head 0
+/// has one block more at step 1, and other sites what their random masks give.
+struct SharedFixture : Fixture {
+  Sample shared;
+  uint64_t added = 0;
+
+  SharedFixture() {
+    for (uint32_t row = 0; row < kBlocks; ++row)
+      for (uint32_t col = 0; col < kBlocks; ++col) {
+        sample.mask(0, 0, 0).set(row, col, row == col);
+        sample.mask(0, 0, 1).set(row, col, row != 0 || col != 1);
+        sample.mask(0, 0, 2).set(row, col);
+      }
+    sample.writeProfile(profile);
+    shared = sample;
+    shared.supersetPasses = {{kShareStepsPass, 0.6}};
+    for (uint32_t layer = 0; layer < kLayers; ++layer)
+      for (uint32_t head = 0; head < kHeads; ++head) {
+        std::vector<const BlockMask *> steps;
+        for (uint32_t step = 0; step < kSteps; ++step)
+          if (layer != 1 || head != 1 || step != 3) // which is repetitive
+            steps.push_back(&sample.mask(layer, head, step));
+        StepGroups groups = shareSteps(steps, 0.6);
+        for (uint32_t step = 0; step < steps.size(); ++step) {
+          shared.mask(layer, head, step) = groups.masks[groups.stepGroup[step]];
+          added += shared.mask(layer, head, step).count() - steps[step]->count();
+        }
+      }
+    shared.writePackage(package);
+  }
+
+  Json verify(int exitCode) const {
+    ToolRun run = runTool({"verify", package, "--profile", profile, "--json"});
+    CHECK_MESSAGE(run.exitCode == exitCode, run.out, run.err);
+    return Json::parse(run.out)["schedules"];
+  }
+};
+
+} // namespace
+
+TEST_CASE_FIXTURE(SharedFixture, "a superset package passes where no block is missing") {
+  INFO("seed ", sample.seed);
+  REQUIRE(added >= 1);
+  Json schedules = verify(0);
+  CHECK(schedules["checked"] == "superset");
+  CHECK(schedules["passed"] == true);
+  CHECK(schedules["equal"] == false);
+  CHECK(schedules["only_in_package"] == added);
+  CHECK(schedules["only_in_profile"] == 0);
+  CHECK(schedules["added_beyond_bound"] == 0);
+  CHECK(schedules["first_differences"].empty());
+  const Json &largest = schedules["largest_addition"];
+  CHECK(largest["density"] >= 1 / 16.0);
+  CHECK(largest["density"] <= largest["bound"]);
+  ToolRun text = runTool({"verify", package, "--profile", profile});
+  CHECK(text.exitCode == 0);
+  for (const std::string &part :
+       {fmt::format("superset, no block missing, {} block{} added\n", added, added == 1 ? "" : "s"),
+        std::string("share-steps 0.6: at most "), std::string("masks from the package")})
+    CHECK_MESSAGE(contains(text.out, part), text.out);
+
+  // The same schedules in a package that does not say so are not the profile's.
+  shared.supersetPasses.clear();
+  shared.writePackage(package);
+  Json exact = verify(1);
+  CHECK(exact["checked"] == "equality");
+  CHECK(exact["only_in_package"] == added);
+}
+
+TEST_CASE_FIXTURE(SharedFixture, "a superset package that adds nothing passes and says so") {
+  Sample same = sample;
+  same.supersetPasses = shared.supersetPasses;
+  same.writePackage(package);
+  Json schedules = verify(0);
+  CHECK(schedules["checked"] == "superset");
+  CHECK(schedules["equal"] == true);
+  CHECK(schedules["largest_addition"].is_null());
+  CHECK(contains(runTool({"verify", package, "--profile", profile}).out,
+                 "superset, no block missing, 0 blocks added\n"));
+}
+
+TEST_CASE_FIXTURE(SharedFixture, "a block dropped from a superset package fails") {
+  INFO("seed ", sample.seed);
+  std::mt19937 random(sample.seed);
+  for (Site site : {Site{0, 0, 1}, Site{1, 0, 2}, Site{1, 1, 3}}) { // the last is repetitive
+    Sample changed = shared;
+    BlockMask &mask = changed.mask(site.layer, site.head, site.step);
+    uint32_t row = random() % kBlocks;
+    // Of the profile's blocks, and not the only one of the row.
+    mask.set(row, (row + 1) % kBlocks);
+    mask.set(row, row, false);
+    changed.writePackage(package);
+    Json schedules = verify(1);
+    CHECK(schedules["passed"] == false);
+    CHECK(schedules["only_in_profile"] == 1);
+    const Json &first = schedules["first_differences"];
+    REQUIRE(std::count_if(first.begin(), first.end(), [&](const Json &difference) {
+              return difference["in"] == "profile" && difference["layer"] == site.layer &&
+                     difference["head"] == site.head && difference["step"] == site.step &&
+                     difference["row"] == row && difference["block"] == row;
+            }) == 1);
+    ToolRun text = runTool({"verify", package, "--profile", profile});
+    CHECK_MESSAGE(contains(text.out, "superset wanted: 1 block missing"), text.out);
+  }
+}
+
+TEST_CASE_FIXTURE(SharedFixture, "a block that no sharing of steps can add fails") {
+  // Step 0 has the diagonal only: 4 of the 15 blocks of step 1.
+  shared.mask(0, 0, 0).set(2, 0);
+  shared.writePackage(package);
+  Json schedules = verify(1);
+  CHECK(schedules["only_in_profile"] == 0);
+  CHECK(schedules["only_in_package"] == added + 1);
+  CHECK(schedules["added_beyond_bound"] == 1);
+  CHECK(schedules["differing_sites"] == 1);
+  CHECK(schedules["first_differences"] ==
+        Json::parse(R"([{"layer": 0, "head": 0, "step": 0, "row": 2, "block": 0,
+                         "in": "package"}])"));
+  ToolRun text = runTool({"verify", package, "--profile", profile});
+  CHECK_MESSAGE(contains(text.out, "1 of them beyond what share-steps 0.6 may add"), text.out);
+  CHECK_MESSAGE(contains(text.out, "1 site differs\n"), text.out);
+}
+
+TEST_CASE_FIXTURE(SharedFixture, "a superset pass that verify does not know is one clear error") {
+  shared.supersetPasses.push_back({"shift-rows", 0.5});
+  shared.writePackage(package);
+  ToolRun run = runTool({"verify", package, "--profile", profile});
+  CHECK(run.exitCode == 1);
+  CHECK(run.err == "calibatt: error: " + package +
+                       ": was compiled with the superset pass \"shift-rows\", which this program "
+                       "cannot check\n");
 }
 
 TEST_CASE_FIXTURE(Fixture, "verify refuses damaged and foreign profiles with one error") {

@@ -1,10 +1,11 @@
 // Decodes what the kernels read and holds it against the profile's masks.
 #include "runtime/tools/verify/ScheduleComparison.h"
 
+#include "calib_profiles/StepSharing.h"
 #include "runtime/src/KernelSchedule.h"
 
+#include <bit>
 #include <fmt/format.h>
-#include <optional>
 
 namespace calibatt {
 
@@ -30,32 +31,112 @@ static Status checkSameProblem(const PackageReader &package, const ProfileReader
   return {};
 }
 
-/// Compares one site. `schedule` covers its head as number `head`.
-static void compareSite(const Site &site, const Schedule &schedule, uint32_t head,
-                        const BlockMask &mask, size_t limit, ScheduleComparison &result) {
-  uint64_t before = result.onlyInPackage + result.onlyInProfile;
-  std::vector<uint8_t> visited;
-  for (uint32_t row = 0; row < mask.rows(); ++row) {
-    visited.assign(BlockMask::rowBytes(mask.cols()), 0);
+/// The tau of share-steps, or nothing where the package was compiled without it.
+static Result<std::optional<double>> shareStepsTau(const PackageReader &package) {
+  std::optional<double> tau;
+  for (const SupersetPass &pass : package.manifest().supersetPasses) {
+    if (pass.name != kShareStepsPass)
+      return Error{fmt::format("{}: was compiled with the superset pass \"{}\", which this program "
+                               "cannot check",
+                               package.path(), pass.name)};
+    tau = pass.bound;
+  }
+  return tau;
+}
+
+/// The mask a schedule computes for its head number `head`.
+static BlockMask maskOf(const Schedule &schedule, uint32_t head) {
+  BlockMask mask(schedule.queryBlocks, schedule.keyBlocks);
+  for (uint32_t row = 0; row < mask.rows(); ++row)
     for (uint16_t block : schedule.row(head, row))
-      visited[block / 8] |= uint8_t(1u << block % 8);
-    std::span<const uint8_t> wanted = mask.row(row);
-    for (size_t byte = 0; byte < visited.size(); ++byte) {
-      for (unsigned differing = visited[byte] ^ wanted[byte]; differing;
-           differing &= differing - 1) {
-        unsigned bit = unsigned(__builtin_ctz(differing));
-        bool inPackage = visited[byte] >> bit & 1;
-        ++(inPackage ? result.onlyInPackage : result.onlyInProfile);
+      mask.set(row, block);
+  return mask;
+}
+
+/// Compares one site. `allowed` contains `wanted`: the package may have its blocks.
+static void compareSite(const Site &site, const BlockMask &package, const BlockMask &wanted,
+                        const BlockMask &allowed, size_t limit, ScheduleComparison &result) {
+  uint64_t added = 0, notAllowed = 0, missing = 0;
+  for (uint32_t row = 0; row < wanted.rows(); ++row) {
+    std::span<const uint8_t> has = package.row(row), must = wanted.row(row), may = allowed.row(row);
+    for (size_t byte = 0; byte < has.size(); ++byte) {
+      added += unsigned(std::popcount(uint8_t(has[byte] & ~must[byte])));
+      unsigned lost = must[byte] & ~has[byte], wrong = has[byte] & ~may[byte];
+      for (unsigned bits = lost | wrong; bits; bits &= bits - 1) {
+        unsigned bit = unsigned(std::countr_zero(bits));
+        bool inPackage = wrong >> bit & 1;
+        ++(inPackage ? notAllowed : missing);
         if (result.first.size() < limit)
           result.first.push_back({site, row, uint32_t(byte * 8 + bit), inPackage});
       }
     }
   }
+  uint64_t blocks = uint64_t(wanted.rows()) * wanted.cols();
   ++result.sites;
-  result.rows += mask.rows();
-  result.blocks += uint64_t(mask.rows()) * mask.cols();
-  result.differingSites += result.onlyInPackage + result.onlyInProfile != before;
+  result.rows += wanted.rows();
+  result.blocks += blocks;
+  result.onlyInPackage += added;
+  result.onlyInProfile += missing;
+  result.notAllowed += notAllowed;
+  result.differingSites += notAllowed + missing != 0;
+  SiteAddition addition{site, double(added) / double(blocks),
+                        double(allowed.count() - wanted.count()) / double(blocks)};
+  if (!result.wantsEquality() && added &&
+      (!result.largestAddition || addition.density > result.largestAddition->density))
+    result.largestAddition = addition;
 }
+
+namespace {
+
+/// The masks a package has to compute, and those it may, of one layer.
+class LayerMasks {
+public:
+  static Result<LayerMasks> load(const ProfileReader &profile, uint32_t layer) {
+    LayerMasks masks(profile, layer);
+    for (uint32_t head = 0; head < profile.header().heads; ++head) {
+      auto loaded = profile.head(layer, head);
+      if (!loaded)
+        return loaded.takeError();
+      masks.heads.push_back(loaded.take());
+    }
+    return masks;
+  }
+
+  bool isRepetitive(uint32_t head, uint32_t step) const {
+    return profile->isRepetitive(layer, head, step);
+  }
+  /// A repetitive site is computed whole.
+  BlockMask wanted(uint32_t head, uint32_t step) const {
+    const BlockMask &mask = own(head, step);
+    return isRepetitive(head, step) ? BlockMask::dense(mask.rows(), mask.cols()) : mask;
+  }
+  /// With share-steps; repetitive steps part those that may share.
+  BlockMask shareable(uint32_t head, uint32_t step, double tau) const {
+    if (isRepetitive(head, step))
+      return wanted(head, step);
+    uint32_t begin = step, end = step + 1;
+    while (begin > 0 && !isRepetitive(head, begin - 1))
+      --begin;
+    while (end < profile->header().stepCount() && !isRepetitive(head, end))
+      ++end;
+    std::vector<const BlockMask *> steps;
+    for (uint32_t s = begin; s < end; ++s)
+      steps.push_back(&own(head, s));
+    return shareableUnion(steps, step - begin, tau);
+  }
+
+private:
+  LayerMasks(const ProfileReader &profile, uint32_t layer) : profile(&profile), layer(layer) {}
+  const BlockMask &own(uint32_t head, uint32_t step) const {
+    return heads[head].masks[heads[head].stepMask[step]];
+  }
+
+  const ProfileReader *profile;
+  uint32_t layer;
+  std::vector<HeadProfile> heads;
+};
+
+} // namespace
 
 Result<ScheduleComparison> compareSchedules(const PackageReader &package,
                                             const ProfileReader &profile, size_t limit) {
@@ -65,19 +146,20 @@ Result<ScheduleComparison> compareSchedules(const PackageReader &package,
   if (!digest)
     return digest.takeError();
 
+  auto tau = shareStepsTau(package);
+  if (!tau)
+    return tau.takeError();
+
   const Problem &problem = package.manifest().problem;
   ScheduleComparison result;
+  result.supersetPasses = package.manifest().supersetPasses;
   result.sameProfile = *digest == package.manifest().profileDigest;
   for (uint32_t layer = 0; layer < problem.layers; ++layer) {
     // A layer's masks of all heads at once: steps are outside heads below, so
     // that a kernel of all heads is decoded once.
-    std::vector<HeadProfile> heads;
-    for (uint32_t head = 0; head < problem.heads; ++head) {
-      auto loaded = profile.head(layer, head);
-      if (!loaded)
-        return loaded.takeError();
-      heads.push_back(loaded.take());
-    }
+    auto masks = LayerMasks::load(profile, layer);
+    if (!masks)
+      return masks.takeError();
     uint32_t decodedKernel = kNone;
     std::optional<Schedule> schedule;
     for (uint32_t step = 0; step < problem.steps; ++step)
@@ -96,11 +178,13 @@ Result<ScheduleComparison> compareSchedules(const PackageReader &package,
           schedule = decoded.take();
           decodedKernel = kernel;
         }
-        const BlockMask &mask = heads[head].masks[heads[head].stepMask[step]];
-        bool repetitive = profile.isRepetitive(layer, head, step);
-        result.repetitiveSites += repetitive;
-        compareSite(site, *schedule, head - record.headBase,
-                    repetitive ? BlockMask::dense(mask.rows(), mask.cols()) : mask, limit, result);
+        BlockMask computed = maskOf(*schedule, head - record.headBase);
+        BlockMask wanted = masks->wanted(head, step);
+        // What may be added is only worked out where something is.
+        bool share = *tau && computed != wanted;
+        compareSite(site, computed, wanted, share ? masks->shareable(head, step, **tau) : wanted,
+                    limit, result);
+        result.repetitiveSites += masks->isRepetitive(head, step);
       }
   }
   return result;

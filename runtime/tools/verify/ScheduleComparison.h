@@ -1,9 +1,11 @@
-// Every schedule of a package, decoded and compared with its profile bit by bit.
+// Every schedule of a package, decoded and compared with its profile bit by bit: equal,
+// or a superset within bounds where the package was compiled with a pass that adds blocks.
 #pragma once
 
 #include "calib_profiles/Profile.h"
 #include "runtime/inspect/SiteListing.h"
 
+#include <optional>
 #include <vector>
 
 namespace calibatt {
@@ -15,19 +17,37 @@ struct BlockDifference {
   bool inPackage = false; ///< else in the profile
 };
 
-struct ScheduleComparison {
-  uint64_t sites = 0, rows = 0, blocks = 0; ///< compared
-  uint64_t repetitiveSites = 0;             ///< which have to be dense
-  uint64_t differingSites = 0;
-  uint64_t onlyInPackage = 0, onlyInProfile = 0; ///< blocks
-  bool sameProfile = false;                      ///< the package records this very file's digest
-  std::vector<BlockDifference> first;            ///< in site, row and block order, at most `limit`
-
-  bool equal() const { return differingSites == 0; }
+/// What a superset package adds to one site, as shares of all its blocks.
+struct SiteAddition {
+  Site site;
+  double density = 0; ///< added
+  double bound = 0;   ///< that the package's superset passes may add here
 };
 
-/// Fails, naming both files, where they are of different problems, and where
-/// either cannot be read. At most `limit` differences are listed; all are counted.
+struct ScheduleComparison {
+  std::vector<SupersetPass> supersetPasses;      ///< of the package; none: equality is wanted
+  uint64_t sites = 0, rows = 0, blocks = 0;      ///< compared
+  uint64_t repetitiveSites = 0;                  ///< which have to be dense
+  uint64_t differingSites = 0;                   ///< with a block that is missing or not allowed
+  uint64_t onlyInPackage = 0, onlyInProfile = 0; ///< blocks: added, missing
+  uint64_t notAllowed = 0;                       ///< added blocks that no superset pass may add
+  std::optional<SiteAddition> largestAddition;   ///< where a superset package adds blocks
+  bool sameProfile = false;                      ///< the package records this very file's digest
+  /// Missing or not allowed, in site, row and block order, at most `limit`.
+  std::vector<BlockDifference> first;
+
+  bool wantsEquality() const { return supersetPasses.empty(); }
+  bool equal() const { return onlyInPackage + onlyInProfile == 0; }
+  /// No block is missing, and none is added but by the passes the package names.
+  bool passed() const { return onlyInProfile + notAllowed == 0; }
+};
+
+/// A block that a pass adds has to be one that the pass may add with its bound: with
+/// share-steps, one of the steps that the site may share with. Added density is thus
+/// bounded site by site.
+/// Fails, naming both files, where they are of different problems, where the package
+/// names a pass that is not known here, and where either cannot be read. At most `limit`
+/// differences are listed; all are counted.
 Result<ScheduleComparison> compareSchedules(const PackageReader &package,
                                             const ProfileReader &profile, size_t limit);
 /// "layer 0, head 1, step 2: row 3: key block 5 is in the profile but not in the package".

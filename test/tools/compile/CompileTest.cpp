@@ -146,9 +146,14 @@ TEST_CASE("shared steps share kernels, and every step keeps its blocks") {
     CHECK(kernel["sites"] == (kernel["dense_fallback"] ? 0 : 4));
   CHECK(report["remarks"].size() > 0);
   ToolRun verify = runTool({"verify", package, "--profile", folder.profile, "--json"});
+  CHECK(verify.exitCode == 0);
   nlohmann::json schedules = nlohmann::json::parse(verify.out)["schedules"];
+  CHECK(schedules["checked"] == "superset");
+  CHECK(schedules["superset_passes"] ==
+        nlohmann::json::parse(R"([{"name": "share-steps", "bound": 0.01}])"));
   CHECK(schedules["only_in_package"] > 0);
   CHECK(schedules["only_in_profile"] == 0);
+  CHECK(schedules["added_beyond_bound"] == 0);
 }
 
 TEST_CASE("dumps hold the IR of every layer and the text of every kernel") {
