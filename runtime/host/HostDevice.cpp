@@ -14,6 +14,7 @@ public:
       : package(std::move(package)), threads(threads) {}
 
   Outcome accepts(const calibatt_call_t &) const override { return {}; }
+  Outcome ready(const CheckedCall &, std::span<const KernelLaunch>) const override { return {}; }
   Outcome prewarm(std::span<const KernelLaunch>, uint32_t) override { return {}; }
   DeviceStats stats() const override { return {}; }
 

@@ -219,13 +219,16 @@ calibatt_status_t calibatt_attention(calibatt_session_t *session, const calibatt
 calibatt_status_t calibatt_match(const calibatt_package_t *package,
                                  const calibatt_session_t *session, const calibatt_call_t *call,
                                  char *text, size_t size) {
-  return guarded([&] {
+  std::string words; // of a call that fits; otherwise lastError has them
+  const calibatt_status_t matched = guarded([&] {
     if (!package && !session)
       return nullArgument("calibatt_match", "both package and session");
+    if (package && session && !session->session->isOf(package->state.get()))
+      return fail(CALIBATT_STATUS_INVALID_ARGUMENT,
+                  "calibatt_match: the session is of another package");
     calibatt_call_t value;
     if (const auto status = readStruct("calibatt_match", call, value))
       return status;
-    std::string words;
     Outcome outcome;
     if (session) {
       outcome = session->session->match(value, words);
@@ -235,18 +238,21 @@ calibatt_status_t calibatt_match(const calibatt_package_t *package,
       CheckedCall checked;
       outcome = checkCall(reader, all, value, checked);
       if (outcome.ok())
+        outcome = checkApart(checked);
+      if (outcome.ok())
         outcome = checkSite(reader, value);
-      words = outcome.ok()
-                  ? describePlan(reader, value, planLaunches(reader, all, value.layer, value.step))
-                  : outcome.message;
-    }
-    if (text && size) {
-      const size_t length = std::min(words.size(), size - 1);
-      std::memcpy(text, words.data(), length);
-      text[length] = 0;
+      if (outcome.ok())
+        words = describePlan(reader, value, planLaunches(reader, all, value.layer, value.step));
     }
     return finish(std::move(outcome));
   });
+  if (text && size) {
+    const std::string &said = matched == CALIBATT_STATUS_OK ? words : lastError;
+    const size_t length = std::min(said.size(), size - 1);
+    std::memcpy(text, said.data(), length);
+    text[length] = 0;
+  }
+  return matched;
 }
 
 calibatt_status_t calibatt_session_stats(const calibatt_session_t *session,

@@ -1,15 +1,13 @@
 #include "runtime/src/CallCheck.h"
 
+#include "runtime/src/CallMemory.h"
+
 #include <fmt/format.h>
 
 #include <cmath>
 
 namespace calibatt {
 namespace {
-
-// The largest offset of a tensor has to stay far from overflow.
-constexpr int64_t kMaxStride = int64_t(1) << 40;
-constexpr const char *kDims[] = {"batch", "head", "token"};
 
 std::string place(const calibatt_call_t &call) {
   return fmt::format("layer {}, step {}", call.layer, call.step);
@@ -19,29 +17,20 @@ Outcome mismatch(const calibatt_call_t &call, std::string text) {
   return {CALIBATT_STATUS_MISMATCH, place(call) + ": " + std::move(text)};
 }
 
-Outcome checkStrides(const calibatt_call_t &call, const char *name, int64_t (&strides)[3],
-                     bool written) {
-  const int64_t extents[3] = {call.batch, call.heads, call.tokens};
-  if (strides[0] == 0 && strides[1] == 0 && strides[2] == 0) {
-    strides[2] = call.head_dim;
-    strides[1] = strides[2] * call.tokens;
-    strides[0] = strides[1] * call.heads;
+// q, k, v, o and lse of a call whose shape and type are right.
+struct CallTensors {
+  explicit CallTensors(calibatt_call_t &call) {
+    const uint32_t bytes = call.dtype == CALIBATT_DTYPE_BF16 ? 2 : 4;
+    const std::array<int64_t, 3> extents{call.batch, call.heads, call.tokens};
+    all = {{{"q", call.q, bytes, call.head_dim, extents, call.q_strides},
+            {"k", call.k, bytes, call.head_dim, extents, call.k_strides},
+            {"v", call.v, bytes, call.head_dim, extents, call.v_strides},
+            {"o", call.o, bytes, call.head_dim, extents, call.o_strides},
+            {"lse", call.lse, 4, call.tokens, extents, call.lse_strides, 2}}};
   }
-  for (int d = 0; d < 3; ++d) {
-    if (extents[d] == 1) {
-      strides[d] = 0;
-      continue;
-    }
-    if (strides[d] < 0 || strides[d] > kMaxStride)
-      return mismatch(call, fmt::format("{} has {} stride {}, wanted 0 to 2^40 elements", name,
-                                        kDims[d], strides[d]));
-    if (written && strides[d] < call.head_dim)
-      return mismatch(call, fmt::format("{} has {} stride {}, so that its rows of {} elements "
-                                        "overlap",
-                                        name, kDims[d], strides[d], call.head_dim));
-  }
-  return {};
-}
+  static constexpr size_t kOutputs = 3; // from here on
+  std::array<CallTensor, 5> all;
+};
 
 } // namespace
 
@@ -51,6 +40,9 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
   checked.call = given;
   checked.heads = heads;
   calibatt_call_t &call = checked.call;
+  if (call.reserved != 0)
+    return {CALIBATT_STATUS_INVALID_ARGUMENT,
+            place(call) + fmt::format(": reserved is {}, wanted 0", call.reserved)};
   if (call.batch == 0 || call.batch >= kMaxBatch)
     return mismatch(
         call, fmt::format("the call has batch {}, wanted 1 to {}", call.batch, kMaxBatch - 1));
@@ -58,8 +50,8 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
     call.heads = heads.count;
   if (call.heads != heads.count)
     return mismatch(call,
-                    fmt::format("the call has {} heads, the session serves {} (heads {} to {} "
-                                "of the package's {})",
+                    fmt::format("the call has {} heads, wanted {} (heads {} to {} of the package's "
+                                "{})",
                                 call.heads, heads.count, heads.begin, heads.begin + heads.count - 1,
                                 problem.heads));
   if (call.tokens != problem.tokens)
@@ -81,21 +73,23 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
                                       problem.scale, call.scale));
   call.scale = problem.scale;
 
-  Outcome outcome;
-  if (!(outcome = checkStrides(call, "q", call.q_strides, false)).ok() ||
-      !(outcome = checkStrides(call, "k", call.k_strides, false)).ok() ||
-      !(outcome = checkStrides(call, "v", call.v_strides, false)).ok() ||
-      !(outcome = checkStrides(call, "o", call.o_strides, true)).ok())
-    return outcome;
-  if (call.lse_strides[0] == 0 && call.lse_strides[1] == 0) {
-    call.lse_strides[1] = call.tokens;
-    call.lse_strides[0] = call.lse_strides[1] * call.heads;
-  }
-  const int64_t extents[2] = {call.batch, call.heads};
-  for (int d = 0; d < 2; ++d)
-    if (extents[d] > 1 && (call.lse_strides[d] < call.tokens || call.lse_strides[d] > kMaxStride))
-      return mismatch(call, fmt::format("lse has {} stride {}, wanted at least {} elements",
-                                        kDims[d], call.lse_strides[d], call.tokens));
+  CallTensors tensors(call);
+  for (CallTensor &tensor : tensors.all)
+    if (std::string fault = settleStrides(tensor); !fault.empty())
+      return mismatch(call, std::move(fault));
+  for (size_t i = tensors.kOutputs; i < tensors.all.size(); ++i)
+    if (std::string fault = rowsOverlap(tensors.all[i]); !fault.empty())
+      return mismatch(call, std::move(fault));
+  return {};
+}
+
+Outcome checkApart(CheckedCall &checked) {
+  const CallTensors tensors(checked.call);
+  for (size_t output = tensors.kOutputs; output < tensors.all.size(); ++output)
+    for (size_t other = 0; other < output; ++other)
+      if (std::string fault = tensorsOverlap(tensors.all[output], tensors.all[other]);
+          !fault.empty())
+        return mismatch(checked.call, std::move(fault));
   return {};
 }
 

@@ -7,9 +7,13 @@
 namespace calibatt {
 
 /// Fills in the defaults of a call (contiguous strides, the package's scale and head_dim) and
-/// checks everything but pointers, layer and step. `heads` is the session's range.
+/// checks everything but layer and step, and of pointers only that those given are aligned. `heads`
+/// is the session's range.
 Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_call_t &call,
                   CheckedCall &checked);
+/// Whether no output of a call that fits overlaps an input or the other output. Comes after a
+/// device's own conditions, whose words say more where the type is wrong.
+Outcome checkApart(CheckedCall &checked);
 /// Whether the package has kernels for the call's layer and step.
 Outcome checkSite(const PackageReader &package, const calibatt_call_t &call);
 /// q, k, v and o are given.

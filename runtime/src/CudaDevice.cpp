@@ -68,10 +68,18 @@ public:
     for (const Outcome &tensor : tensors)
       if (outcome.ok())
         outcome = tensor;
-    if (!outcome.ok())
-      outcome.message =
-          fmt::format("layer {}, step {}: {}", call.layer, call.step, outcome.message);
     return outcome;
+  }
+
+  Outcome ready(const CheckedCall &checked, std::span<const KernelLaunch> launches) const override {
+    const ContextScope scope(driver, context);
+    if (!scope.outcome().ok())
+      return scope.outcome();
+    bool capturing = false;
+    if (Outcome asked = isCapturing(checked.call, capturing); !asked.ok() || !capturing)
+      return asked;
+    const std::shared_lock lock(mutex);
+    return allResident(launches, checked.call.batch) ? Outcome() : notPrewarmed(checked.call);
   }
 
   Outcome prewarm(std::span<const KernelLaunch> launches, uint32_t batch) override {
@@ -95,27 +103,20 @@ public:
     LaunchParams params = {};
     if (Outcome mapped = encode(call, params); !mapped.ok())
       return mapped;
-    const auto stream = static_cast<CuStream>(call.stream);
-    int capturing = kCuCaptureStatusNone;
-    if (Outcome asked =
-            driver.check(driver.streamIsCapturing(stream, &capturing), "cuStreamIsCapturing");
-        !asked.ok())
+    bool capturing = false;
+    if (Outcome asked = isCapturing(call, capturing); !asked.ok())
       return asked;
 
     // Held until the launches are enqueued, so that no other thread releases what they read.
     std::shared_lock shared(mutex);
     std::unique_lock unique(mutex, std::defer_lock);
     const bool resident = allResident(launches, call.batch);
-    if (capturing != kCuCaptureStatusNone && !resident)
-      return {
-          CALIBATT_STATUS_NOT_PREWARMED,
-          fmt::format("the stream is being captured and this step is not prewarmed for batch {}: "
-                      "call calibatt_session_prewarm before capturing",
-                      call.batch)};
-    if (capturing != kCuCaptureStatusNone || !resident) {
+    if (capturing && !resident)
+      return notPrewarmed(call);
+    if (capturing || !resident) {
       shared.unlock();
       unique.lock();
-      if (capturing == kCuCaptureStatusNone) {
+      if (!capturing) {
         if (Outcome loaded = images->load(launches, call.batch); !loaded.ok())
           return loaded;
       } else if (!allResident(launches, call.batch)) {
@@ -127,7 +128,8 @@ public:
       }
     }
     for (const KernelLaunch &launch : launches)
-      if (Outcome launched = start(launch, call.batch, params, stream); !launched.ok())
+      if (Outcome launched = start(launch, call.batch, params, static_cast<CuStream>(call.stream));
+          !launched.ok())
         return launched;
     return {};
   }
@@ -140,6 +142,22 @@ public:
   }
 
 private:
+  Outcome isCapturing(const calibatt_call_t &call, bool &capturing) const {
+    int status = kCuCaptureStatusNone;
+    Outcome asked =
+        driver.check(driver.streamIsCapturing(static_cast<CuStream>(call.stream), &status),
+                     "cuStreamIsCapturing");
+    capturing = status != kCuCaptureStatusNone;
+    return asked;
+  }
+
+  static Outcome notPrewarmed(const calibatt_call_t &call) {
+    return {CALIBATT_STATUS_NOT_PREWARMED,
+            fmt::format("the stream is being captured and this step is not prewarmed for batch {}: "
+                        "call calibatt_session_prewarm before capturing",
+                        call.batch)};
+  }
+
   bool allResident(std::span<const KernelLaunch> launches, uint32_t batch) const {
     ResidentKernel resident;
     for (const KernelLaunch &launch : launches)

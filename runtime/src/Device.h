@@ -27,6 +27,9 @@ public:
   virtual ~Device() = default;
   /// What this device asks of strides, alignment and dtype beyond the package; words in `message`.
   virtual Outcome accepts(const calibatt_call_t &call) const = 0;
+  /// Whether a call that fits could run at once as its stream is now: under capture everything has
+  /// to be resident.
+  virtual Outcome ready(const CheckedCall &call, std::span<const KernelLaunch> launches) const = 0;
   /// Makes everything resident that the launches need with `batch` entries. What other launches
   /// need may be released where the byte budget asks for it.
   virtual Outcome prewarm(std::span<const KernelLaunch> launches, uint32_t batch) = 0;

@@ -23,6 +23,13 @@ int cudaOrdinal(std::string_view device) {
   return parsed.ec == std::errc() && parsed.ptr == device.data() + device.size() ? ordinal : -1;
 }
 
+// What a device says, with the call it says it of.
+Outcome atPlace(const calibatt_call_t &call, Outcome outcome) {
+  if (!outcome.ok())
+    outcome.message = fmt::format("layer {}, step {}: {}", call.layer, call.step, outcome.message);
+  return outcome;
+}
+
 } // namespace
 
 Outcome Session::create(SharedPackage package, const calibatt_session_options_t &options,
@@ -57,7 +64,9 @@ Outcome Session::plan(const calibatt_call_t &call, CheckedCall &checked, LaunchP
   if (Outcome fits = checkCall(reader, heads, call, checked); !fits.ok())
     return fits;
   if (Outcome accepted = device->accepts(checked.call); !accepted.ok())
-    return accepted;
+    return atPlace(call, std::move(accepted));
+  if (Outcome apart = checkApart(checked); !apart.ok())
+    return apart;
   Outcome site = checkSite(reader, call);
   if (site.ok())
     plan = planLaunches(reader, heads, call.layer, call.step);
@@ -94,16 +103,14 @@ Outcome Session::prewarm(const uint32_t *steps, size_t count, uint32_t batch) {
 }
 
 Outcome Session::attention(const calibatt_call_t &call) {
-  if (Outcome given = checkPointers(call); !given.ok())
-    return given;
   CheckedCall checked;
   LaunchPlan launchPlan;
   if (Outcome fits = plan(call, checked, launchPlan); !fits.ok())
     return fits;
-  if (Outcome ran = device->run(checked, launchPlan.launches); !ran.ok()) {
-    ran.message = fmt::format("layer {}, step {}: {}", call.layer, call.step, ran.message);
-    return ran;
-  }
+  if (Outcome given = checkPointers(call); !given.ok())
+    return given;
+  if (Outcome ran = device->run(checked, launchPlan.launches); !ran.ok())
+    return atPlace(call, std::move(ran));
   const std::lock_guard lock(mutex);
   ++calls;
   launches += launchPlan.launches.size();
@@ -118,7 +125,10 @@ Outcome Session::match(const calibatt_call_t &call, std::string &text) const {
   CheckedCall checked;
   LaunchPlan launchPlan;
   Outcome fits = plan(call, checked, launchPlan);
-  text = fits.ok() ? describePlan(package->reader, call, launchPlan) : fits.message;
+  if (fits.ok())
+    fits = atPlace(call, device->ready(checked, launchPlan.launches));
+  if (fits.ok())
+    text = describePlan(package->reader, call, launchPlan);
   return fits;
 }
 

@@ -14,8 +14,11 @@ public:
 
   Outcome prewarm(const uint32_t *steps, size_t count, uint32_t batch);
   Outcome attention(const calibatt_call_t &call);
-  /// OK with `text` saying what would run, or why the call does not fit.
+  /// What attention() would say of the call before it runs anything, but for null pointers. OK
+  /// leaves in `text` what would run.
   Outcome match(const calibatt_call_t &call, std::string &text) const;
+  /// Whether it is a session of this very package.
+  bool isOf(const PackageState *state) const { return package.get() == state; }
   void stats(calibatt_session_stats_t &stats) const;
 
 private:

@@ -64,6 +64,15 @@ bool lastErrorHas(const std::string &words) {
   return found;
 }
 
+// Whether calibatt_match says of the call what the call said last.
+bool matches(const calibatt_session_t *session, const calibatt_call_t &call,
+             calibatt_status_t status) {
+  const std::string said = lastError();
+  char text[512] = "";
+  return calibatt_match(nullptr, session, &call, text, sizeof text) == status && said == text &&
+         lastError() == said;
+}
+
 } // namespace
 
 TEST_CASE("a launch carries the data image, every tile once, and the package's shared memory") {
@@ -247,6 +256,18 @@ TEST_CASE(
   f.test.call.step = 1;
   CHECK(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_NOT_PREWARMED);
   CHECK(lastErrorHas("layer 0, step 1: the stream is being captured"));
+  CHECK(matches(session.session, f.test.call, CALIBATT_STATUS_NOT_PREWARMED));
+  f.test.call.step = 0;
+  char text[256];
+  CHECK(calibatt_match(nullptr, session.session, &f.test.call, text, sizeof text) ==
+        CALIBATT_STATUS_OK);
+  f.test.call.batch = 0; // asked of the fit before the stream
+  CHECK(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_MISMATCH);
+  CHECK(matches(session.session, f.test.call, CALIBATT_STATUS_MISMATCH));
+  f.test.call.batch = 1;
+  f.test.call.stream = nullptr; // the fake driver refuses to say: another stream is captured
+  CHECK(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_DRIVER_ERROR);
+  CHECK(matches(session.session, f.test.call, CALIBATT_STATUS_DRIVER_ERROR));
   CHECK(calibatt_session_prewarm(session.session, &step, 1, 1) == CALIBATT_STATUS_NOT_PREWARMED);
   CHECK(lastErrorHas("prewarm: not allowed while a stream is being captured"));
   CHECK(f.cuda.launches.size() == 1);
@@ -345,12 +366,17 @@ TEST_CASE("what the GPU's tensor maps cannot address is refused by name") {
   const auto refused = [&](const std::string &words) {
     CHECK(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_MISMATCH);
     CHECK(lastErrorHas(words));
+    CHECK(matches(session.session, f.test.call, CALIBATT_STATUS_MISMATCH));
     f.test.call = good;
   };
   f.test.call.k_strides[2] = 68;
   refused("k has token stride 68; on a GPU it has to be a positive multiple of 8 elements");
   f.test.call.v_strides[1] = 0;
   refused("v has head stride 0; on a GPU");
+  f.test.call.q_strides[1] = int64_t(1) << 39;
+  refused("q has head stride 549755813888; on a GPU");
+  f.test.call.o = static_cast<char *>(good.o) + 2;
+  refused("o is at ");
   f.test.call.q = static_cast<const char *>(good.q) + 8;
   refused("on a GPU it has to be 16-byte aligned");
   f.test.call.dtype = CALIBATT_DTYPE_F32;

@@ -97,15 +97,16 @@ typedef struct calibatt_call {
   uint32_t tokens;
   uint32_t head_dim; /**< 0: the package's */
   calibatt_dtype_t dtype;
-  uint32_t reserved;
+  uint32_t reserved; /**< 0 */
   const void *q, *k, *v;
-  void *o; /**< written whole, may not overlap the inputs */
-  /** Strides of [batch, head, token] in elements. CUDA: positive multiples of 8 elements and
-   * tensors 16-byte aligned. The strides of batch or head may be anything where there is one of
-   * them. */
+  void *o; /**< written whole; may not overlap the inputs, nor its rows one another */
+  /** Strides of [batch, head, token] in elements, 0 to 2^40; all three zero: contiguous. Inputs may
+   * repeat (a stride of 0), on the host device. CUDA: positive multiples of 8 elements and tensors
+   * 16-byte aligned. The stride of a dimension that has one entry may be anything. */
   int64_t q_strides[3], k_strides[3], v_strides[3], o_strides[3];
   /** Natural log-sum-exp of the scaled logits over the kept keys, [batch, heads, tokens] float32,
-   * tokens contiguous; or null. Strides of [batch, head] in elements; both zero: contiguous. */
+   * tokens contiguous; or null. Strides of [batch, head] in elements; both zero: contiguous. As o
+   * it may overlap nothing. */
   float *lse;
   int64_t lse_strides[2];
   /** CUstream to launch on (null: the default stream). The host device ignores it and returns when
@@ -175,10 +176,12 @@ CALIBATT_API calibatt_status_t calibatt_session_prewarm(calibatt_session_t *sess
 CALIBATT_API calibatt_status_t calibatt_attention(calibatt_session_t *session,
                                                   const calibatt_call_t *call);
 
-/** Whether calibatt_attention would take the call, and in words why or why not: written to `text`
- * (at most `size` bytes with the terminating zero; may be null). Pointers may be null here.
- * `session` may be null: then only the package is asked. CALIBATT_STATUS_OK or
- * CALIBATT_STATUS_MISMATCH. */
+/** Whether calibatt_attention would take the call: returns its status, and writes in words what
+ * would run, or its message, to `text` (at most `size` bytes with the terminating zero; may be
+ * null). Only what running alone can show is not known here: device memory, an error of the driver,
+ * damage in the package. q, k, v and o may be null; those that are not are checked, and not read.
+ * `session` may be null: then the package is asked, for a session of all heads that is strict, on
+ * any device. Where both are given, the session has to be of the package. */
 CALIBATT_API calibatt_status_t calibatt_match(const calibatt_package_t *package,
                                               const calibatt_session_t *session,
                                               const calibatt_call_t *call, char *text, size_t size);
