@@ -242,6 +242,28 @@ TEST_CASE("prewarming loads every code image once and later calls load nothing")
   CHECK(f.cuda.calls["cuMemAlloc_v2"] > allocations);
 }
 
+TEST_CASE("a prewarmed session that is not strict launches the dense kernel under capture too") {
+  SampleShape shape;
+  Fixture f(shape);
+  auto options = cudaOptions();
+  options.allow_dense = 1;
+  const SessionHandle session(f.package.package, options);
+  const uint32_t steps[] = {0, 77};
+  REQUIRE_MESSAGE(calibatt_session_prewarm(session.session, steps, 2, 1) == CALIBATT_STATUS_OK,
+                  lastError());
+  CHECK(session.stats().data_images == 2); // of step 0, and the dense one
+  f.cuda.capturing = 1;
+  f.test.call.step = 77;
+  CHECK_MESSAGE(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_OK,
+                lastError());
+  f.cuda.capturing = 0;
+  // The schedule of one head, once for each head of the tensors.
+  REQUIRE(f.cuda.launches.size() == 2);
+  CHECK(f.cuda.launches[0].image == f.cuda.launches[1].image);
+  CHECK(f.cuda.launches[1].params.head_base == 1);
+  CHECK(session.stats().dense_fallbacks == 1);
+}
+
 TEST_CASE(
     "under capture a prewarmed call launches and any other is refused without touching memory") {
   SampleShape shape;

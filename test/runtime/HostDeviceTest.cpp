@@ -121,33 +121,6 @@ TEST_CASE("a session of a head range takes tensors of these heads only") {
   }
 }
 
-TEST_CASE("the dense kernel serves any number of heads, and is counted with its reason") {
-  Random random;
-  CAPTURE(random.seed);
-  for (uint32_t denseHeads : {1u, 2u, 3u}) {
-    SampleShape shape;
-    shape.heads = 3;
-    shape.denseHeads = denseHeads;
-    const SamplePackage sample(random, shape);
-    const PackageHandle package(sample.path);
-    auto options = hostOptions();
-    options.allow_dense = 1;
-    const SessionHandle session(package.package, options);
-    TestCall test(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, 3, shape);
-    test.call.layer = 7;
-    REQUIRE_MESSAGE(calibatt_attention(session.session, &test.call) == CALIBATT_STATUS_OK,
-                    lastError());
-    const Schedule dense = randomSchedule(random, shape.tokens, 3, 2);
-    CHECK(compareWithReference(test, dense, 0, sample.scale).relativeRms < 1e-5);
-    const auto stats = session.stats();
-    CHECK(stats.calls == 1);
-    CHECK(stats.dense_fallbacks == 1);
-    CHECK(stats.launches == (3 + denseHeads - 1) / denseHeads);
-    CHECK(std::string(stats.last_fallback_reason).find("no kernel for layer 7") !=
-          std::string::npos);
-  }
-}
-
 TEST_CASE("a session serves several threads at once") {
   Random random;
   CAPTURE(random.seed);

@@ -80,8 +80,9 @@ typedef struct calibatt_session_options {
   /** Bytes of device memory for schedules and work lists; 0: no limit. When it is exceeded, data of
    * steps that a prewarm does not name and no captured graph uses are released. */
   uint64_t byte_budget;
-  /** 0: a call whose layer or step the package has no kernel for is refused. 1: it runs the
-   * package's dense kernel, which is counted in calibatt_session_stats_t. */
+  /** 0, strict: a call whose layer or step the package has no kernel for is refused. 1: it runs the
+   * package's dense kernel (every package has one), which is counted with the reason in
+   * calibatt_session_stats_t and told by calibatt_match. Calls of another shape are refused. */
   uint32_t allow_dense;
   /** Threads of the host device; 0: one per CPU. */
   uint32_t host_threads;
@@ -165,8 +166,8 @@ CALIBATT_API calibatt_status_t calibatt_session_create(calibatt_package_t *packa
 CALIBATT_API void calibatt_session_destroy(calibatt_session_t *session);
 
 /** Loads the code and uploads the schedules of `count` steps (of all steps where `steps` is null),
- * for calls of `batch` batch entries (0: 1); call it again for another batch size. Not allowed
- * under capture. */
+ * for calls of `batch` batch entries (0: 1); call it again for another batch size. With allow_dense
+ * the dense kernel is among them, and steps may be any. Not allowed under capture. */
 CALIBATT_API calibatt_status_t calibatt_session_prewarm(calibatt_session_t *session,
                                                         const uint32_t *steps, size_t count,
                                                         uint32_t batch);
