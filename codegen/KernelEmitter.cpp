@@ -2,6 +2,7 @@
 // library. The text grammar the schedule is read back from is in README.md.
 #include "codegen/KernelPlan.h"
 
+#include "codegen/SpecTuning.h"
 #include "runtime/format/Hash.h"
 
 #include <fmt/format.h>
@@ -35,10 +36,8 @@ bool startsWithTail(const KernelPlan &plan, const std::vector<uint16_t> &blocks)
 
 std::string specText(const AttentionSpec &spec) {
   // Hexadecimal floats are exact and the same everywhere.
-  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, .stages = {}, "
-                     ".ping_pong = {}, .lazy_rescale = {}, .watchdog = {}}}",
-                     spec.head_dim, spec.tokens, spec.scale, spec.stages, spec.ping_pong,
-                     spec.lazy_rescale, spec.watchdog);
+  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, {}}}", spec.head_dim,
+                     spec.tokens, spec.scale, tuningText(spec));
 }
 
 std::string rowClassTable(const KernelPlan &plan) {

@@ -47,6 +47,8 @@ PipelineOptions pipelineOptions(const CompileOptions &options) {
   pipeline.unrollBudgetSeconds = options.unrollBudgetSeconds;
   pipeline.shareStepsTau = options.shareStepsTau;
   pipeline.target = options.arch;
+  pipeline.tuning = options.tuning;
+  pipeline.tileOrder = options.tileOrder;
   return pipeline;
 }
 

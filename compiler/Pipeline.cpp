@@ -22,17 +22,19 @@ struct PipelineFlags : PassPipelineOptions<PipelineFlags> {
   Option<uint64_t> budgetBytes{*this, "unroll-budget-bytes", llvm::cl::init(65536)};
   Option<double> budgetSeconds{*this, "unroll-budget-seconds", llvm::cl::init(10.0)};
   Option<double> shareSteps{*this, "share-steps", llvm::cl::init(0.0)};
+  Option<std::string> tuning{*this, "tuning", llvm::cl::init("")};
+  Option<std::string> tileOrder{*this, "tile-order", llvm::cl::init("heads")};
 };
 
 void addPasses(OpPassManager &manager, double tau, const FormRowsOptions &rows,
-               const ChooseFormOptions &choose) {
+               const ChooseFormOptions &choose, const OrderTilesOptions &order) {
   if (tau > 0)
     manager.addPass(createShareSteps(ShareStepsOptions{.tau = tau}));
   manager.addPass(createFormRows(rows));
   manager.addPass(createCoalesceRuns());
   manager.addPass(createChooseForm(choose));
   manager.addPass(createUnrollSchedule());
-  manager.addPass(createOrderTiles());
+  manager.addPass(createOrderTiles(order));
   manager.addPass(createOutlineKernels());
   manager.addPass(createCheckResources());
 }
@@ -46,9 +48,11 @@ void buildSattnPipeline(OpPassManager &manager, const PipelineOptions &options) 
   choose.unrollBudgetBytes = options.unrollBudgetBytes;
   choose.unrollBudgetSeconds = options.unrollBudgetSeconds;
   choose.target = options.target;
+  choose.tuning = options.tuning;
   FormRowsOptions rows;
   rows.granularity = options.granularity == Granularity::Head ? "head" : "step";
-  addPasses(manager, options.shareStepsTau, rows, choose);
+  addPasses(manager, options.shareStepsTau, rows, choose,
+            OrderTilesOptions{.order = options.tileOrder});
 }
 
 void registerSattnPipeline() {
@@ -60,8 +64,9 @@ void registerSattnPipeline() {
         choose.form = flags.form;
         choose.unrollBudgetBytes = flags.budgetBytes;
         choose.unrollBudgetSeconds = flags.budgetSeconds;
+        choose.tuning = flags.tuning;
         addPasses(manager, flags.shareSteps, FormRowsOptions{.granularity = flags.granularity},
-                  choose);
+                  choose, OrderTilesOptions{.order = flags.tileOrder});
       });
 }
 

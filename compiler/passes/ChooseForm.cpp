@@ -1,6 +1,7 @@
 // choose-form: how far each kernel is unrolled, and the spec it is compiled for.
 #include "compiler/passes/Passes.h"
 
+#include "codegen/SpecTuning.h"
 #include "compiler/CostModel.h"
 
 #include "mlir/IR/Builders.h"
@@ -48,6 +49,11 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
       }
       forced = Form(*named);
     }
+    AttentionSpec tuned;
+    if (Status status = applyTuning(tuned, tuning.getValue()); !status) {
+      module.emitError() << status.message();
+      return signalPassFailure();
+    }
     UnrollBudget budget{unrollBudgetBytes, unrollBudgetSeconds};
     sattn::ProblemAttr problem = sattn::problemOf(module);
     SymbolTable symbols(module);
@@ -74,17 +80,18 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
       }
       if (choice.overBudget)
         kernel.emitWarning() << choice.reason;
-      decide(kernel, problem, choice);
+      decide(kernel, problem, tuned, choice);
     }
   }
 
-  void decide(sattn::KernelOp kernel, sattn::ProblemAttr problem, const FormChoice &choice) {
+  void decide(sattn::KernelOp kernel, sattn::ProblemAttr problem, const AttentionSpec &tuned,
+              const FormChoice &choice) {
     Builder builder(&getContext());
     auto scale = builder.getF32FloatAttr(float(problem.getScale().getValueAsDouble()));
-    auto spec = sattn::SpecAttr::getChecked(
-        [&] { return kernel.emitError(); }, &getContext(), problem.getHeadDim(),
-        problem.getTokens(), scale, /*stages=*/2u, /*ping_pong=*/true, /*lazy_rescale=*/true,
-        /*watchdog=*/false);
+    auto spec = sattn::SpecAttr::getChecked([&] { return kernel.emitError(); }, &getContext(),
+                                            problem.getHeadDim(), problem.getTokens(), scale,
+                                            uint32_t(tuned.stages), tuned.ping_pong,
+                                            tuned.lazy_rescale, tuned.watchdog);
     if (!spec)
       return signalPassFailure();
     kernel.setForm(sattn::KernelForm(choice.form));

@@ -71,6 +71,8 @@ def ChooseForm : SattnPass<"choose-form"> {
     Option<"unrollBudgetSeconds", "unroll-budget-seconds", "double", "10",
            "most seconds to compile a kernel">,
     Option<"target", "target", "std::string", "\"sm_90a\"", "architecture of the code">,
+    Option<"tuning", "tuning", "std::string", "\"\"",
+           "fields of the spec that are choices, as in stages=3">,
   ];
 }
 
@@ -83,11 +85,17 @@ def UnrollSchedule : SattnPass<"unroll-schedule"> {
 }
 
 def OrderTiles : SattnPass<"order-tiles"> {
-  let summary = "orders the query tiles of every kernel longest-first";
+  let summary = "orders the query tiles of every kernel";
   let description = [{
-    Exact. Tiles with equally many visits go head by head and row by row: tiles
-    that run together then read the keys of one head in step.
+    Exact. `heads`: head after head, the head with the most visits first, and
+    within a head longest-first: the tiles that run together read the keys of one
+    head, which fit the L2 cache, and the last head's shortest tiles end the
+    launch. `longest`: longest-first over all heads, the better balance where
+    memory does not matter.
   }];
+  let options = [
+    Option<"order", "order", "std::string", "\"heads\"", "heads or longest">,
+  ];
 }
 
 def OutlineKernels : SattnPass<"outline-kernels"> {

@@ -1,4 +1,5 @@
 // calibatt-compile: reads the command line, runs the compile, prints what came of it.
+#include "codegen/SpecTuning.h"
 #include "compiler/Driver.h"
 #include "runtime/format/AtomicFile.h"
 
@@ -118,6 +119,19 @@ void addOptions(CLI::App &app, CommandLine &line) {
         bool good =
             status == std::errc() && end == text.data() + text.size() && tau > 0 && tau <= 1;
         return good ? std::string() : fmt::format("\"{}\" is not above 0 and at most 1", text);
+      });
+  app.add_option("--tile-order", options.tileOrder,
+                 "Launch order of the query tiles: head after head, or longest first over all")
+      ->check(CLI::IsMember({"heads", "longest"}))
+      ->capture_default_str();
+  app.add_option(
+         "--tune", options.tuning,
+         "Set levers of the kernels, to measure them (stages, ping_pong, lazy_rescale, ...)")
+      ->type_name("FIELD=VALUE,...")
+      ->check([](const std::string &text) {
+        AttentionSpec spec;
+        Status status = applyTuning(spec, text);
+        return status ? std::string() : status.message();
       });
   app.add_option("--cache", options.cacheFolder, "Keep compiled kernels in this folder")
       ->type_name("DIR");

@@ -99,8 +99,14 @@ void checkKernel(const LoweredKernel &kernel) {
     CHECK(sorted[i] == i);
   CHECK(sorted.size() == size_t(schedule.heads) * schedule.queryBlocks);
   auto visits = [&](uint16_t row) { return schedule.classes[schedule.rowClass[row]].size(); };
-  for (size_t i = 1; i < kernel.order.size(); ++i)
+  // Head after head, and longest first within a head.
+  const size_t rows = schedule.queryBlocks;
+  for (size_t i = 1; i < kernel.order.size(); ++i) {
+    if (i % rows == 0)
+      continue;
+    CHECK(kernel.order[i - 1] / rows == kernel.order[i] / rows);
     CHECK(visits(kernel.order[i - 1]) >= visits(kernel.order[i]));
+  }
   if (kernel.plan.form == Form::Runs || kernel.plan.form == Form::Table) {
     CHECK(kernel.plan.classes.empty());
     std::vector<uint8_t> image = buildScheduleImage(schedule, kernel.plan.form);
