@@ -102,9 +102,9 @@ fi
 
 if "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null; then
   check accuracy 600 "$python" "$here/accuracy.py" "${all[@]}" --json "$results/accuracy.json"
-  check session 300 "$python" "$here/session_test.py" "${all[0]}"
-  check bench 600 "$python" "$here/bench_vs_cudnn.py" "${timed[@]}" --json "$results/bench.json" \
-    --markdown "$results/bench.md"
+  check session 300 "$python" "$here/session_test.py" "${small[0]:-${all[0]}}"
+  check bench 600 "$python" "$here/../benchmark/compare.py" "${timed[@]}" --site 0/0 --site 1/1 \
+    --json "$results/bench.json" --markdown "$results/bench.md"
 else
   skip "accuracy, session, bench: $python has no torch that finds a GPU (set CALIBATT_PYTHON)"
 fi
