@@ -15,9 +15,13 @@ constexpr int kRowsPerThread = 2;
 template <AttentionSpec S> struct OnlineSoftmax {
   static constexpr float kLog2e = 1.4426950408889634f;
   static constexpr float kScaleLog2 = S.scale * kLog2e;
-  /// O is rescaled only when a maximum grows by more than 2^8 in the exponent;
-  /// the sums stay below 2^8 * keys, far inside float32.
+  /// With lazy_rescale a new maximum becomes the reference only where it is
+  /// more than 2^8 above it, so that the sums stay below 2^8 * keys, or where its
+  /// weight is more than about 1/8 of the row's sum (kShare of a lane's fourth):
+  /// the weight of the reference is exactly 1 in bf16, and where one key makes up a
+  /// row the rounding of any other weight would be the error of the row.
   static constexpr float kSlack = S.lazy_rescale ? 8.0f / kScaleLog2 : 0.0f;
+  static constexpr float kShare = 0.5f;
 
   float rowMax[kRowsPerThread];    ///< reference maximum, raw logits
   float maxScaled[kRowsPerThread]; ///< rowMax * scale * log2(e), 0 where rowMax is -inf
@@ -46,12 +50,17 @@ template <AttentionSpec S> struct OnlineSoftmax {
 #pragma unroll
         for (int b = 0; b < 2; ++b) {
           float &x = s[4 * j + 2 * i + b];
-          x = ptx::exp2Approx(fmaf(x, kScaleLog2, -maxScaled[i]));
+          x = power(x, i);
           sum += x;
         }
       }
       rowSum[i] += sum;
     }
+  }
+
+  /// Weight of a logit of row i, relative to the reference.
+  CALIBATT_DEVICE float power(float logit, int i) const {
+    return ptx::exp2Approx(fmaf(logit, kScaleLog2, -maxScaled[i]));
   }
 
   CALIBATT_DEVICE void setMax(int i, float maximum) {
@@ -76,6 +85,8 @@ template <AttentionSpec S> struct OnlineSoftmax {
     for (int i = 0; i < kRowsPerThread; ++i) {
       best[i] = blockMax(s, i);
       grew |= best[i] > rowMax[i] + kSlack;
+      if constexpr (S.lazy_rescale)
+        grew |= power(best[i], i) > fmaxf(1.0f, kShare * rowSum[i]);
     }
     grew = __any_sync(~0u, grew);
     if (grew) {

@@ -12,7 +12,7 @@ struct AttentionSpec {
   float scale = 0;          ///< softmax scale on q.k, e.g. 1/sqrt(head_dim)
   int stages = 2;           ///< shared-memory stages of K and of V, 1..3
   bool ping_pong = true;    ///< the two consumer warpgroups take turns at the tensor cores
-  bool lazy_rescale = true; ///< rescale O only when a row maximum grows by more than 2^8
+  bool lazy_rescale = true; ///< rescale O only where a new row maximum shows in the result
   bool watchdog = false;    ///< trap instead of hanging when a wait never ends (debug)
 
   constexpr bool operator==(const AttentionSpec &) const = default;
