@@ -11,20 +11,6 @@ namespace calibatt {
 
 namespace {
 
-std::string_view formName(Form form) {
-  switch (form) {
-  case Form::Full:
-    return "full";
-  case Form::Schedule:
-    return "schedule";
-  case Form::Runs:
-    return "runs";
-  case Form::Table:
-    return "table";
-  }
-  return "runs";
-}
-
 bool isUnrolled(const KernelPlan &plan) {
   return plan.form == Form::Full || plan.form == Form::Schedule;
 }

@@ -7,20 +7,6 @@
 
 namespace calibatt {
 
-const char *formText(Form form) {
-  switch (form) {
-  case Form::Full:
-    return "full";
-  case Form::Schedule:
-    return "schedule";
-  case Form::Runs:
-    return "runs";
-  case Form::Table:
-    return "table";
-  }
-  return "unknown";
-}
-
 namespace {
 
 std::string byteText(uint64_t bytes) {
@@ -68,7 +54,7 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
   Json codes = Json::array(), kernels = Json::array();
   for (const CodeSummary &code : report.codes) {
     Json entry = {{"symbol", code.symbol},
-                  {"form", formText(code.form)},
+                  {"form", formName(code.form)},
                   {"kernels", code.kernels},
                   {"predicted_code_bytes", code.predictedBytes},
                   {"predicted_compile_s", code.predictedSeconds}};
@@ -88,7 +74,7 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
     entry.update({{"head_base", kernel.headBase},
                   {"heads", kernel.heads},
                   {"sites", kernel.sites},
-                  {"form", formText(report.codes[kernel.code].form)},
+                  {"form", formName(report.codes[kernel.code].form)},
                   {"reason", kernel.reason},
                   {"code", kernel.code},
                   {"visits", kernel.visits},
@@ -133,7 +119,7 @@ std::string reportText(const CompileReport &report) {
                       "registers", "spills", "predicted us");
   for (const auto &[form, t] : totalsByForm(report))
     text += fmt::format("  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14.1f}\n",
-                        formText(form), t.kernels, t.sites, t.codes,
+                        formName(form), t.kernels, t.sites, t.codes,
                         byteText(report.dryRun ? t.predictedBytes : t.codeBytes),
                         byteText(t.dataBytes), report.dryRun ? "-" : std::to_string(t.registers),
                         report.dryRun ? "-" : byteText(t.spills), t.micros);

@@ -50,8 +50,6 @@ struct CompileReport {
   std::vector<std::string> remarks;
 };
 
-/// "full", "schedule", "runs", "table".
-const char *formText(Form form);
 nlohmann::ordered_json reportJson(const CompileReport &report);
 /// A few aligned lines with a final newline.
 std::string reportText(const CompileReport &report);

@@ -46,11 +46,6 @@ constexpr double kScheduleVisitSeconds = 0.006;
 /// Forms within this factor of the fastest are taken to be equally fast.
 constexpr double kEquallyFast = 1.01;
 
-const char *nameOf(Form form) {
-  constexpr const char *names[] = {"full", "schedule", "runs", "table"};
-  return names[size_t(form)];
-}
-
 uint64_t roundUp16(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
 /// Bytes of the data image of ScheduleLayout.h.
@@ -130,7 +125,7 @@ FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
     choice.form = *forced;
     choice.cost = estimateCost(shape, *forced);
     choice.overBudget = choice.cost.unrolledBytes > 0 && !isWithin(choice.cost, budget);
-    choice.reason = fmt::format("form {} was asked for", nameOf(*forced));
+    choice.reason = fmt::format("form {} was asked for", formName(*forced));
     if (choice.overBudget)
       choice.reason += ", over the budget: " + overBudgetText(choice.cost, budget);
     return choice;
@@ -161,19 +156,19 @@ FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
     if (!taken && c.allowed && c.cost.micros <= kEquallyFast * least) {
       taken = &c;
     } else if (!c.allowed) {
-      rejected += fmt::format("; {} is over the budget ({})", nameOf(c.form),
+      rejected += fmt::format("; {} is over the budget ({})", formName(c.form),
                               overBudgetText(c.cost, budget));
     } else {
-      rejected += fmt::format("; {} is predicted at {:.2f} us", nameOf(c.form), c.cost.micros);
+      rejected += fmt::format("; {} is predicted at {:.2f} us", formName(c.form), c.cost.micros);
     }
   }
   choice.form = taken->form;
   choice.cost = taken->cost;
   choice.reason =
-      fmt::format("auto: {} is predicted at {:.2f} us", nameOf(taken->form), taken->cost.micros);
+      fmt::format("auto: {} is predicted at {:.2f} us", formName(taken->form), taken->cost.micros);
   if (choice.form == Form::Runs || choice.form == Form::Table)
     choice.reason += fmt::format(" and its data image is {} bytes ({}: {})", choice.cost.dataBytes,
-                                 nameOf(takeTable ? Form::Runs : Form::Table),
+                                 formName(takeTable ? Form::Runs : Form::Table),
                                  takeTable ? runs.dataBytes : table.dataBytes);
   choice.reason += rejected;
   return choice;

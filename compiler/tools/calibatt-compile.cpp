@@ -148,7 +148,7 @@ Status finishOptions(CommandLine &line) {
   if (options.output.empty() && !options.dryRun)
     return Error{"--output is required without --dry-run"};
   for (Form form : {Form::Full, Form::Schedule, Form::Runs, Form::Table})
-    if (line.form == formText(form))
+    if (line.form == formName(form))
       options.form = form;
   options.perHead = line.granularity == "head";
   if (!line.budget.empty())

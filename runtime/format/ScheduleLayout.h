@@ -18,6 +18,21 @@ enum class Form : unsigned char {
   Table = 3,    ///< data image, words are bitmap rows
 };
 
+/// As users and reports call it.
+constexpr const char *formName(Form form) {
+  switch (form) {
+  case Form::Full:
+    return "full";
+  case Form::Schedule:
+    return "schedule";
+  case Form::Runs:
+    return "runs";
+  case Form::Table:
+    return "table";
+  }
+  return "unknown";
+}
+
 /// First 64 bytes of a data image.
 struct ScheduleHeader {
   unsigned magic;        ///< kScheduleMagic

@@ -123,7 +123,7 @@ std::string summaryText(const PackageReader &package, const TextStyle &style) {
 
   TextTable forms({"form", ">sites", ">kernels", ">code images", ">code bytes", ">schedule bytes"});
   for (const PackageSummary::FormCount &f : summary.forms)
-    forms.addRow({formLabel(f.form), groupedNumber(f.sites), groupedNumber(f.kernels),
+    forms.addRow({formName(f.form), groupedNumber(f.sites), groupedNumber(f.kernels),
                   groupedNumber(f.codeImages), groupedNumber(f.codeBytes),
                   f.dataBytes ? groupedNumber(f.dataBytes) : "in code"});
   text += "\n" + forms.text(style);
@@ -132,7 +132,7 @@ std::string summaryText(const PackageReader &package, const TextStyle &style) {
                    ">shared memory", ">code bytes"});
   for (uint32_t c = 0; c < package.codeCount(); ++c) {
     const CodeImage &code = package.codeInfo(c);
-    codes.addRow({std::to_string(c), code.symbol, formLabel(code.form), code.arch,
+    codes.addRow({std::to_string(c), code.symbol, formName(code.form), code.arch,
                   std::to_string(code.registers),
                   std::to_string(code.spillStores + code.spillLoads),
                   byteQuantity(code.staticSmem + uint64_t(code.dynamicSmem)),
@@ -189,7 +189,7 @@ nlohmann::ordered_json summaryJson(const PackageReader &package) {
         {{"name", s.name}, {"bytes", s.bytes}, {"decoded_bytes", s.rawBytes}, {"count", s.count}});
   json["forms"] = nlohmann::ordered_json::array();
   for (const PackageSummary::FormCount &f : summary.forms)
-    json["forms"].push_back({{"form", formLabel(f.form)},
+    json["forms"].push_back({{"form", formName(f.form)},
                              {"sites", f.sites},
                              {"kernels", f.kernels},
                              {"code_images", f.codeImages},
@@ -199,7 +199,7 @@ nlohmann::ordered_json summaryJson(const PackageReader &package) {
   for (uint32_t c = 0; c < package.codeCount(); ++c) {
     const CodeImage &code = package.codeInfo(c);
     json["code_images"].push_back({{"symbol", code.symbol},
-                                   {"form", formLabel(code.form)},
+                                   {"form", formName(code.form)},
                                    {"arch", code.arch},
                                    {"registers", code.registers},
                                    {"spill_store_bytes", code.spillStores},

@@ -83,7 +83,7 @@ Result<std::vector<ExtractedFile>> extractSite(const PackageReader &package, con
 std::string extractText(const std::vector<ExtractedFile> &files, const SiteRow &row,
                         const TextStyle &style) {
   std::string text = fmt::format("{}: kernel {}, form {}, {}\n", style.bold(siteName(row.site)),
-                                 row.kernel, formLabel(row.form), row.arch);
+                                 row.kernel, formName(row.form), row.arch);
   TextTable table({"file", ">bytes", "what"});
   for (const ExtractedFile &file : files)
     table.addRow({file.path, groupedNumber(file.bytes), file.what});

@@ -42,20 +42,6 @@ Status checkSite(const PackageReader &package, const Site &site) {
   return checkIndex(package, "step", site.step, problem.steps);
 }
 
-const char *formLabel(Form form) {
-  switch (form) {
-  case Form::Full:
-    return "full";
-  case Form::Schedule:
-    return "schedule";
-  case Form::Runs:
-    return "runs";
-  case Form::Table:
-    return "table";
-  }
-  return "unknown";
-}
-
 SiteRow siteRow(const PackageReader &package, const Site &site) {
   SiteRow row;
   row.site = site;
@@ -101,7 +87,7 @@ std::string listingText(const SiteListing &listing, const TextStyle &style) {
                    ">registers", ">spills", ">code bytes", ">data bytes", "symbol"});
   for (const SiteRow &row : listing.rows)
     table.addRow({std::to_string(row.site.layer), std::to_string(row.site.head),
-                  std::to_string(row.site.step), std::to_string(row.kernel), formLabel(row.form),
+                  std::to_string(row.site.step), std::to_string(row.kernel), formName(row.form),
                   percentage(row.stats.density), percentage(row.stats.keptMass),
                   std::to_string(row.registers), std::to_string(row.spillStores + row.spillLoads),
                   groupedNumber(row.codeBytes),
@@ -120,7 +106,7 @@ nlohmann::ordered_json siteRowJson(const SiteRow &row) {
       {"head", row.site.head},
       {"step", row.site.step},
       {"kernel", row.kernel},
-      {"form", formLabel(row.form)},
+      {"form", formName(row.form)},
       {"density", row.stats.density},
       {"kept_mass", row.stats.keptMass},
       {"repetition", row.stats.repetition},

@@ -24,9 +24,6 @@ Result<Site> parseSite(const std::string &text);
 /// Fails, naming the file and both numbers, where the site is outside the problem.
 Status checkSite(const PackageReader &package, const Site &site);
 
-/// "full", "schedule", "runs", "table".
-const char *formLabel(Form form);
-
 /// Which sites `inspect ls` shows; an absent number matches all.
 struct SiteFilter {
   std::optional<uint32_t> layer, head, step;

@@ -78,8 +78,8 @@ std::string scheduleText(const SiteSchedule &site, const TextStyle &style) {
 
   TextFields fields;
   fields.add("site", siteName(site.site));
-  fields.add("kernel", fmt::format("{} ({}, {})", site.row.kernel, site.row.symbol,
-                                   formLabel(site.row.form)));
+  fields.add("kernel",
+             fmt::format("{} ({}, {})", site.row.kernel, site.row.symbol, formName(site.row.form)));
   fields.add("why this form",
              site.row.record.reason.empty() ? "not recorded" : site.row.record.reason);
   uint32_t tail = schedule.tokens % kBlock;

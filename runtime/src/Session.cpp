@@ -151,13 +151,12 @@ void Session::stats(calibatt_session_stats_t &stats) const {
 
 std::string describePlan(const PackageReader &package, const calibatt_call_t &call,
                          const LaunchPlan &plan) {
-  constexpr const char *kForms[] = {"full", "schedule", "runs", "table"};
   const KernelRecord &first = package.kernel(plan.launches.front().kernel);
   const CodeImage &code = package.codeInfo(first.code);
   std::string text =
       fmt::format("layer {}, step {}: fits; {} launch{}, first kernel {} (form {})", call.layer,
                   call.step, plan.launches.size(), plan.launches.size() == 1 ? "" : "es",
-                  code.symbol, kForms[size_t(code.form) & 3]);
+                  code.symbol, formName(code.form));
   if (!plan.fallback.empty())
     text += "; runs dense, because " + plan.fallback;
   return text;

@@ -133,7 +133,7 @@ std::string checksText(const CheckReport &report, uint64_t seed, const TextStyle
                           : k.error.sawNan ? "not finite"
                                            : "wrong";
     table.addRow(
-        {std::to_string(k.kernel), formLabel(k.form),
+        {std::to_string(k.kernel), formName(k.form),
          k.denseFallback ? "dense" : std::to_string(k.layer),
          k.headCount == 1 ? std::to_string(k.headBegin)
                           : fmt::format("{}-{}", k.headBegin, k.headBegin + k.headCount - 1),
@@ -167,7 +167,7 @@ nlohmann::ordered_json checksJson(const CheckReport &report, uint64_t seed) {
   for (const KernelCheck &k : report.kernels)
     kernels.push_back(
         {{"kernel", k.kernel},
-         {"form", formLabel(k.form)},
+         {"form", formName(k.form)},
          {"dense_fallback", k.denseFallback},
          {"layer", k.layer},
          {"step", k.step},

@@ -173,6 +173,12 @@ TEST_CASE("every site's kernel visits exactly its mask, in every form and granul
       }
 }
 
+TEST_CASE("a form has one name, in the dialect and everywhere else") {
+  for (Form form : {Form::Full, Form::Schedule, Form::Runs, Form::Table})
+    CHECK(formName(form) == sattn::stringifyKernelForm(sattn::KernelForm(form)).str());
+  CHECK(formName(Form(4)) == std::string("unknown"));
+}
+
 TEST_CASE("the dense fallback visits every block of every head") {
   RandomProfile profile;
   Result<ProfileReader> reader = ProfileReader::open(profile.path);
