@@ -44,14 +44,19 @@ void checkEqual(const CodeImage &a, const CodeImage &b) {
   CHECK(a.codeBytes == b.codeBytes);
 }
 
-std::string onlyFile(const std::string &folder) {
-  std::string found;
+std::vector<std::string> filesOf(const std::string &folder) {
+  std::vector<std::string> files;
   for (const auto &entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) {
-      REQUIRE(found == "");
-      found = entry.path().string();
-    }
-  return found;
+    if (entry.is_regular_file())
+      files.push_back(entry.path().string());
+  return files;
+}
+
+/// No temporary file stays beside it.
+std::string onlyFile(const std::string &folder) {
+  std::vector<std::string> files = filesOf(folder);
+  REQUIRE(files.size() == 1);
+  return files.front();
 }
 
 } // namespace
@@ -75,6 +80,7 @@ TEST_CASE("what is stored is found again, by its key only") {
   CodeImage newer = randomImage(seed + 1);
   REQUIRE(cache->store(key, newer));
   checkEqual(*cache->find(key), newer);
+  onlyFile(folder.path.string());
 }
 
 TEST_CASE("a key depends on the source and the toolchain, and on where one ends") {
@@ -82,10 +88,10 @@ TEST_CASE("a key depends on the source and the toolchain, and on where one ends"
   CHECK(KernelCache::key("a", "b") != KernelCache::key("a", "c"));
   CHECK(KernelCache::key("a", "b") != KernelCache::key("c", "b"));
   CHECK(KernelCache::key("ab", "c") != KernelCache::key("b", "ca"));
-  CHECK(KernelCache::key("", "bc") != KernelCache::key("c", "b"));
+  CHECK(KernelCache::key("x", "") != KernelCache::key("", "x"));
 }
 
-TEST_CASE("an entry cut anywhere or with any byte changed is a miss") {
+TEST_CASE("an entry cut anywhere, with any byte changed or with one more is a miss") {
   TemporaryFolder folder;
   auto cache = KernelCache::open(folder.path.string());
   REQUIRE(cache);
@@ -104,6 +110,10 @@ TEST_CASE("an entry cut anywhere or with any byte changed is a miss") {
     writeBytes(path, {good.begin(), good.begin() + ptrdiff_t(i)});
     CHECK(!cache->find(key));
   }
+  std::vector<uint8_t> longer = good;
+  longer.push_back('x');
+  writeBytes(path, longer);
+  CHECK(!cache->find(key));
   writeBytes(path, good);
   CHECK(cache->find(key));
 }
@@ -112,12 +122,26 @@ TEST_CASE("an entry under another's name is a miss") {
   TemporaryFolder folder;
   auto cache = KernelCache::open(folder.path.string());
   REQUIRE(cache);
-  std::string key = KernelCache::key("source", "tools");
-  REQUIRE(cache->store(key, randomImage(3)));
-  std::string path = onlyFile(folder.path.string()), other = key;
-  other.back() = other.back() == '0' ? '1' : '0';
-  std::filesystem::rename(path, path.substr(0, path.rfind('/') + 1) + other + ".kernel");
-  CHECK(!cache->find(other));
+  std::string one = KernelCache::key("one", ""), two = KernelCache::key("two", "");
+  REQUIRE(cache->store(one, randomImage(3)));
+  std::string entry = onlyFile(folder.path.string());
+  REQUIRE(cache->store(two, randomImage(4)));
+  std::vector<std::string> files = filesOf(folder.path.string());
+  REQUIRE(files.size() == 2);
+  for (const std::string &file : files)
+    if (file != entry)
+      writeBytes(file, readBytes(entry));
+  CHECK(cache->find(one));
+  CHECK(!cache->find(two));
+}
+
+TEST_CASE("a cache that cannot be a folder is refused by name") {
+  TemporaryFolder folder;
+  std::string path = folder.file("file");
+  writeBytes(path, {1});
+  auto cache = KernelCache::open(path);
+  REQUIRE(!cache);
+  CHECK(cache.message().starts_with(path + ": "));
 }
 
 TEST_CASE("several writers of one key leave one whole entry") {
