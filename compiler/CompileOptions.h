@@ -31,11 +31,15 @@ struct CompileOptions {
   bool dryRun = false;             ///< lower and count only: no NVRTC, no package
 };
 
-/// What a compile tells while it runs; both may be called from any thread, one
-/// call at a time.
+/// What a compile tells while it runs. All may be called from any thread, and from
+/// several at a time. Remarks are in the report too.
 struct CompileEvents {
   std::function<void(std::string_view phase, size_t done, size_t total)> progress;
+  /// Warnings of the passes name file, layer, head and step.
   std::function<void(const std::string &line)> warning;
+  std::function<void(const std::string &line)> remark; ///< of the whole compile, or a code image
+  /// Of a pass, naming layer and head: a model may have thousands.
+  std::function<void(const std::string &line)> layerRemark;
   const std::atomic<bool> *cancel = nullptr; ///< set: fail soon with "interrupted"
 
   bool cancelled() const { return cancel && cancel->load(); }

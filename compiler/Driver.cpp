@@ -68,6 +68,8 @@ private:
   Status takeLayer(uint32_t layer, LoweredLayer lowered);
   Result<uint32_t> takeKernel(LayerKernel kernel, uint64_t sites);
   Status compile();
+  void keepRemark(const std::string &text);
+  /// Keeps a remark that no pass has told already, and tells it.
   void remark(const std::string &text);
 
   const CompileOptions &options;
@@ -87,6 +89,12 @@ private:
 };
 
 void Compile::remark(const std::string &text) {
+  keepRemark(text);
+  if (events.remark)
+    events.remark(text);
+}
+
+void Compile::keepRemark(const std::string &text) {
   report.remarks.push_back(text);
   if (writer)
     writer->addRemark(text);
@@ -217,7 +225,7 @@ Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
   for (const SiteRoute &route : lowered.routes)
     routes.push_back({layer, route.head, route.step, numbers[route.kernel]});
   for (const std::string &text : lowered.remarks)
-    remark(text);
+    keepRemark(text);
   for (uint32_t head = 0; head < report.heads; ++head)
     for (uint32_t step = 0; step < report.steps; ++step) {
       SiteStats stats = profile->stats(layer, head, step);
@@ -234,7 +242,7 @@ Status Compile::lower() {
   auto work = [&](size_t layer) -> Result<LoweredLayer> {
     if (events.cancelled())
       return Error{"interrupted"};
-    return lowerLayer(*profile, uint32_t(layer), options);
+    return lowerLayer(*profile, uint32_t(layer), options, events);
   };
   Status status = runOrdered(report.layers, options.jobs, work,
                              [&](size_t layer, LoweredLayer lowered) -> Status {
@@ -255,7 +263,7 @@ Status Compile::lower() {
                        "exist",
                        repetitive, all));
 
-  auto dense = lowerDenseKernel(*profile, options);
+  auto dense = lowerDenseKernel(*profile, options, events);
   if (!dense)
     return dense.takeError();
   if (!options.dumpFolder.empty())

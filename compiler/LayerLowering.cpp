@@ -17,18 +17,33 @@ namespace calibatt {
 
 namespace {
 
-/// Keeps the error diagnostics of one context as text; remarks come from the module.
+/// "P.calib.safetensors: layer 3 head 1 step 7: what is wrong".
+std::string locatedText(Diagnostic &diagnostic) {
+  std::string where = describeLocation(diagnostic.getLocation());
+  return where.empty() ? diagnostic.str() : where + ": " + diagnostic.str();
+}
+
+/// Keeps the errors of one context as text, and tells everything else as it comes.
 class Diagnostics {
 public:
-  explicit Diagnostics(MLIRContext &context)
-      : handler(&context, [this](Diagnostic &diagnostic) {
-          if (diagnostic.getSeverity() != DiagnosticSeverity::Error)
-            return success();
-          if (!text.empty())
-            text += '\n';
-          if (std::string where = describeLocation(diagnostic.getLocation()); !where.empty())
-            text += where + ": ";
-          text += diagnostic.str();
+  Diagnostics(MLIRContext &context, const CompileEvents &events)
+      : handler(&context, [this, &events](Diagnostic &diagnostic) {
+          switch (diagnostic.getSeverity()) {
+          case DiagnosticSeverity::Error:
+            text += (text.empty() ? "" : "\n") + locatedText(diagnostic);
+            break;
+          case DiagnosticSeverity::Warning:
+            if (events.warning)
+              events.warning(locatedText(diagnostic));
+            break;
+          case DiagnosticSeverity::Remark:
+            // Its own text names the site, as it does in the report.
+            if (events.layerRemark)
+              events.layerRemark(diagnostic.str());
+            break;
+          case DiagnosticSeverity::Note:
+            break;
+          }
           return success();
         }) {}
 
@@ -100,18 +115,19 @@ Result<LoweredLayer> finishModule(ModuleOp module, const CompileOptions &options
 } // namespace
 
 Result<LoweredLayer> lowerLayer(const ProfileReader &profile, uint32_t layer,
-                                const CompileOptions &options) {
+                                const CompileOptions &options, const CompileEvents &events) {
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  Diagnostics diagnostics(context);
+  Diagnostics diagnostics(context, events);
   FailureOr<OwningOpRef<ModuleOp>> module = importLayer(profile, layer, context);
   if (failed(module))
     return diagnostics.error("the import failed without saying why");
   return finishModule(**module, options, diagnostics);
 }
 
-Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const CompileOptions &options) {
+Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const CompileOptions &options,
+                                      const CompileEvents &events) {
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  Diagnostics diagnostics(context);
+  Diagnostics diagnostics(context, events);
   OwningOpRef<ModuleOp> module = buildDenseModule(profile.header(), profile.path(), context);
   if (!module)
     return diagnostics.error("no dense kernel, and no reason");

@@ -41,12 +41,13 @@ struct LoweredLayer {
   std::vector<std::string> remarks;
 };
 
-/// Imports a layer and runs the passes. The error is the first diagnostic, with its site.
-/// Safe from several threads.
+/// Imports a layer and runs the passes, whose warnings and remarks go to `events` at once.
+/// The error is the first diagnostic, with its site. Safe from several threads.
 Result<LoweredLayer> lowerLayer(const ProfileReader &profile, uint32_t layer,
-                                const CompileOptions &options);
+                                const CompileOptions &options, const CompileEvents &events);
 
 /// The dense fallback kernel of a profile: a layer with that kernel and no route.
-Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const CompileOptions &options);
+Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const CompileOptions &options,
+                                      const CompileEvents &events);
 
 } // namespace calibatt

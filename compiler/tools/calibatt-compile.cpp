@@ -43,7 +43,8 @@ int fail(const std::string &message) {
   return kExitFailed;
 }
 
-/// One line on a terminal that is written over; elsewhere nothing, so that logs stay short.
+/// Standard error while a compile runs: warnings and remarks, and on a terminal a line of
+/// progress that is written over. Elsewhere there is none, so that logs stay short.
 class Progress {
 public:
   void show(std::string_view phase, size_t done, size_t total) {
@@ -56,12 +57,22 @@ public:
   }
   void clear() {
     std::lock_guard lock(mutex);
+    clearLine();
+  }
+  /// A whole line of its own, from whichever thread.
+  void tell(std::string_view kind, std::string_view text) {
+    std::lock_guard lock(mutex);
+    clearLine();
+    fmt::print(stderr, "calibatt-compile: {}: {}\n", kind, text);
+  }
+
+private:
+  void clearLine() {
     if (shown)
       fmt::print(stderr, "\r\033[K");
     shown = false;
   }
 
-private:
   std::mutex mutex;
   bool terminal = isatty(2) != 0;
   bool shown = false;
@@ -70,7 +81,7 @@ private:
 struct CommandLine {
   CompileOptions options;
   std::string form = "auto", granularity = "step", budget, reportFile;
-  bool json = false;
+  bool json = false, remarks = false;
 };
 
 /// "BYTES" or "BYTES,SECONDS"; an empty text where it is one, else what is wrong.
@@ -138,6 +149,8 @@ void addOptions(CLI::App &app, CommandLine &line) {
   app.add_option("--dump-ir", options.dumpFolder, "Write IR and CUDA text into this folder")
       ->type_name("DIR");
   app.add_option("--report", line.reportFile, "Write the report, JSON")->type_name("F.json");
+  app.add_flag("--remarks", line.remarks,
+               "Print every remark of the passes as it comes; the report has them in any case");
   app.add_flag("--dry-run", options.dryRun, "Lower and count, but compile and write no package");
   app.add_flag("--json", line.json, "Print the report as JSON");
 }
@@ -171,16 +184,23 @@ int compile(const CommandLine &line) {
   events.progress = [&](std::string_view phase, size_t done, size_t total) {
     progress.show(phase, done, total);
   };
-  events.warning = [&](const std::string &text) {
-    progress.clear();
-    fmt::print(stderr, "calibatt-compile: warning: {}\n", text);
+  events.warning = [&](const std::string &text) { progress.tell("warning", text); };
+  events.remark = [&](const std::string &text) { progress.tell("remark", text); };
+  std::atomic<size_t> unsaid{0};
+  events.layerRemark = [&](const std::string &text) {
+    if (line.remarks)
+      progress.tell("remark", text);
+    else
+      ++unsaid;
   };
   auto report = compilePackage(line.options, events);
   progress.clear();
   if (!report)
     return fail(report.message());
-  for (const std::string &remark : report->remarks)
-    fmt::print(stderr, "calibatt-compile: remark: {}\n", remark);
+  if (unsaid)
+    progress.tell("remark", fmt::format("{} remarks on single layers and heads: --remarks prints them, "
+                                        "the report has them",
+                                        unsaid.load()));
 
   // Names come from files: bytes that are not UTF-8 are replaced, not thrown at.
   std::string json =
