@@ -1,6 +1,7 @@
 // Opens a dump and converts one head's Q and K at a time.
 #include "calib_profiles/Dump.h"
 #include "calib_profiles/ProfileHeader.h"
+#include "runtime/format/Quantity.h"
 #include "runtime/format/Safetensors.h"
 
 #include <fmt/format.h>
@@ -103,10 +104,10 @@ Status DumpReader::Impl::collect() {
   for (const TensorView &tensor : file.tensors())
     dumped += tensor.name.starts_with("q.") || tensor.name.starts_with("k.");
   if (dumped != tensors.size())
-    return Error{fmt::format("{}: got {} tensors named q.* or k.*, wanted {} ({} layers x {} "
-                             "steps x 2)",
-                             file.path(), dumped, tensors.size(), header.layers,
-                             header.steps.size())};
+    return Error{fmt::format("{}: got {} named q.* or k.*, wanted {} ({} x {} x 2)", file.path(),
+                             counted(dumped, "tensor"), tensors.size(),
+                             counted(header.layers, "layer"),
+                             counted(header.steps.size(), "step"))};
   return {};
 }
 

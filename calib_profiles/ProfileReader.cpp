@@ -3,6 +3,7 @@
 #include "calib_profiles/Profile.h"
 #include "calib_profiles/ProfileHeader.h"
 #include "runtime/format/Hash.h"
+#include "runtime/format/Quantity.h"
 #include "runtime/format/Safetensors.h"
 #include "runtime/format/Zstd.h"
 
@@ -146,9 +147,9 @@ bool ProfileReader::isRepetitive(uint32_t layer, uint32_t head, uint32_t step) c
 
 Result<HeadProfile> ProfileReader::Impl::head(uint32_t layer, uint32_t head) const {
   if (layer >= header.layers || head >= header.heads)
-    return Error{fmt::format("{}: layer {}, head {} asked for, the profile has {} layers of {} "
-                             "heads",
-                             file.path(), layer, head, header.layers, header.heads)};
+    return Error{fmt::format("{}: layer {}, head {} asked for, the profile has {} of {}",
+                             file.path(), layer, head, counted(header.layers, "layer"),
+                             counted(header.heads, "head"))};
   const uint64_t entry = uint64_t(layer) * header.heads + head;
   const uint64_t offset = index.load<uint64_t>(entry * 3);
   const uint64_t size = index.load<uint64_t>(entry * 3 + 1);

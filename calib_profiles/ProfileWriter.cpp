@@ -2,6 +2,7 @@
 // site of the other tensors are kept until the end.
 #include "calib_profiles/Profile.h"
 #include "calib_profiles/ProfileHeader.h"
+#include "runtime/format/Quantity.h"
 #include "runtime/format/Safetensors.h"
 #include "runtime/format/Zstd.h"
 
@@ -69,12 +70,14 @@ Status ProfileWriter::Impl::checkStats(const SiteStats &s, uint32_t layer, uint3
 Status ProfileWriter::Impl::append(const HeadProfile &head) {
   const uint32_t steps = header.stepCount();
   if (heads == uint64_t(header.layers) * header.heads)
-    return Error{fmt::format("{}: more than {} x {} heads", path, header.layers, header.heads)};
+    return Error{fmt::format("{}: more than {} x {}", path, counted(header.layers, "layer"),
+                             counted(header.heads, "head"))};
   const uint32_t layer = uint32_t(heads / header.heads), h = uint32_t(heads % header.heads);
   if (head.stepMask.size() != steps || head.stats.size() != steps)
-    return Error{fmt::format("{}: layer {}, head {}: got {} masks and {} statistics, wanted {} "
+    return Error{fmt::format("{}: layer {}, head {}: got {} and {}, wanted {} "
                              "of each",
-                             path, layer, h, head.stepMask.size(), head.stats.size(), steps)};
+                             path, layer, h, counted(head.stepMask.size(), "mask"),
+                             counted(head.stats.size(), "statistic"), steps)};
 
   std::vector<uint8_t> raw;
   std::vector<const BlockMask *> distinct; // in order of first use
@@ -120,8 +123,8 @@ Status ProfileWriter::finish() {
   Impl &w = *impl;
   const uint64_t layers = w.header.layers, heads = w.header.heads, steps = w.header.stepCount();
   if (w.heads != layers * heads)
-    return Error{fmt::format("{}: got {} heads, wanted {} layers x {} heads", w.path, w.heads,
-                             layers, heads)};
+    return Error{fmt::format("{}: got {}, wanted {} x {}", w.path, counted(w.heads, "head"),
+                             counted(layers, "layer"), counted(heads, "head"))};
   const std::vector<uint64_t> sites = {layers, heads, steps};
   if (Status s = w.file.add("pool_index", DType::U64, {layers * heads, 3}, w.index); !s)
     return s;

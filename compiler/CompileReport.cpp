@@ -1,6 +1,8 @@
 // Formats a CompileReport.
 #include "compiler/CompileReport.h"
 
+#include "runtime/format/Quantity.h"
+
 #include <fmt/format.h>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -8,15 +10,6 @@
 namespace calibatt {
 
 namespace {
-
-std::string byteText(uint64_t bytes) {
-  const char *units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = double(bytes);
-  size_t unit = 0;
-  for (; value >= 1024 && unit < 4; ++unit)
-    value /= 1024;
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, units[unit]);
-}
 
 /// What the kernels of one form add up to.
 struct FormTotals {
@@ -111,29 +104,31 @@ std::string reportText(const CompileReport &report) {
   double predictedSeconds = 0;
   for (const CodeSummary &code : report.codes)
     predictedSeconds += code.predictedSeconds;
-  std::string text = fmt::format(
-      "{}  {} layers x {} heads x {} steps, {} tokens, density {:.1f} %, {}\n", report.model,
-      report.layers, report.heads, report.steps, report.tokens, report.density * 100, report.arch);
+  std::string text = fmt::format("{}  {} x {} x {}, {}, density {:.1f} %, {}\n", report.model,
+                                 counted(report.layers, "layer"), counted(report.heads, "head"),
+                                 counted(report.steps, "step"), counted(report.tokens, "token"),
+                                 report.density * 100, report.arch);
   text += fmt::format("  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14}\n", "form",
                       "kernels", "sites", "images", report.dryRun ? "code (est.)" : "code", "data",
                       "registers", "spills", "predicted us");
   for (const auto &[form, t] : totalsByForm(report))
-    text += fmt::format("  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14.1f}\n",
-                        formName(form), t.kernels, t.sites, t.codes,
-                        byteText(report.dryRun ? t.predictedBytes : t.codeBytes),
-                        byteText(t.dataBytes), report.dryRun ? "-" : std::to_string(t.registers),
-                        report.dryRun ? "-" : byteText(t.spills), t.micros);
-  text += fmt::format("  {} kernels share {} code images and {} data images ({}).\n",
-                      report.kernels.size(), report.codes.size(), report.dataImages,
-                      byteText(report.dataBytes));
+    text += fmt::format(
+        "  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14.1f}\n", formName(form),
+        t.kernels, t.sites, t.codes, byteQuantity(report.dryRun ? t.predictedBytes : t.codeBytes),
+        byteQuantity(t.dataBytes), report.dryRun ? "-" : std::to_string(t.registers),
+        report.dryRun ? "-" : byteQuantity(t.spills), t.micros);
+  text += fmt::format("  {} of {} and {} ({}).\n", counted(report.kernels.size(), "kernel"),
+                      counted(report.codes.size(), "code image"),
+                      counted(report.dataImages, "data image"), byteQuantity(report.dataBytes));
   if (report.dryRun)
     text += fmt::format("  Dry run: nothing compiled; predicted {:.1f} s of one core.\n",
                         predictedSeconds);
   else
-    text += fmt::format("  {}: {}, {:.1f} s (lowering {:.1f} s, {} compiles {:.1f} s, {} from the "
+    text += fmt::format("  {}: {}, {:.1f} s (lowering {:.1f} s, {} {:.1f} s, {} from the "
                         "cache)\n",
-                        report.output, byteText(report.packageBytes), report.totalSeconds,
-                        report.lowerSeconds, report.codes.size() - report.cachedCodes,
+                        report.output, byteQuantity(report.packageBytes), report.totalSeconds,
+                        report.lowerSeconds,
+                        counted(report.codes.size() - report.cachedCodes, "compile"),
                         report.compileSeconds, report.cachedCodes);
   return text;
 }

@@ -7,6 +7,7 @@
 #include "compiler/OrderedPool.h"
 #include "runtime/format/AtomicFile.h"
 #include "runtime/format/Hash.h"
+#include "runtime/format/Quantity.h"
 
 #include <chrono>
 #include <filesystem>
@@ -259,9 +260,8 @@ Status Compile::lower() {
         repetitive += profile->isRepetitive(layer, head, step);
   report.density /= double(all);
   if (repetitive)
-    remark(fmt::format("{} of {} sites are repetitive; compiled as dense until repetition kernels "
-                       "exist",
-                       repetitive, all));
+    remark(fmt::format("{} of {} {} repetitive; compiled as dense until repetition kernels exist",
+                       repetitive, counted(all, "site"), repetitive == 1 ? "is" : "are"));
 
   auto dense = lowerDenseKernel(*profile, options, events);
   if (!dense)

@@ -33,7 +33,8 @@ LogicalResult KernelOp::verify() {
     return failure();
   ProblemAttr problem = problemOf(*this);
   if (problem && headEnd > problem.getHeads())
-    return emitOpError() << "covers " << getHeads() << " heads from " << getHeadBase()
+    return emitOpError() << "covers " << getHeads()
+                         << (getHeads() == 1 ? " head from " : " heads from ") << getHeadBase()
                          << ", but the problem has " << problem.getHeads();
   // [2] choose-form sets all of these.
   if (bool(getFormAttr()) != bool(getTargetAttr()) || bool(getFormAttr()) != bool(getSpecAttr()))
@@ -133,8 +134,9 @@ LogicalResult KernelOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (!rows)
     return emitOpError() << "symbol " << getRowsAttr() << " is not a sattn.rows";
   if (rows.getHeads() != getHeads())
-    return emitOpError() << "covers " << getHeads() << " heads, but " << getRowsAttr() << " has "
-                         << rows.getHeads();
+    return emitOpError() << "covers " << getHeads()
+                         << (getHeads() == 1 ? " head, but " : " heads, but ") << getRowsAttr()
+                         << " has " << rows.getHeads();
   ProblemAttr problem = problemOf(*this);
   if (problem && (rows.getRows() != problem.getBlocks() || rows.getCols() != problem.getBlocks()))
     return emitOpError() << "walks " << getRowsAttr() << " of " << rows.getRows() << " x "

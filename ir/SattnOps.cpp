@@ -114,7 +114,7 @@ LogicalResult checkRuns(RowsOp op, uint32_t index, ArrayRef<uint16_t> runs, Arra
     uint32_t first = runs[i], blocks = runs[i + 1];
     if (blocks == 0 || first + blocks > above)
       return op.emitOpError() << "class " << index << " has a run of " << blocks
-                              << " blocks from block " << first
+                              << (blocks == 1 ? " block" : " blocks") << " from block " << first
                               << ", wanted at least 1 block, ending at or before block " << above;
     for (uint32_t block = first; block < first + blocks; ++block)
       if (!(row[block / 8] >> (block % 8) & 1))
@@ -198,7 +198,9 @@ LogicalResult RouteOp::verifySymbolUses(SymbolTableCollection &symbols) {
                          << " is of layer " << kernel.getLayer();
   if (getHead() < kernel.getHeadBase() || getHead() - kernel.getHeadBase() >= kernel.getHeads())
     return emitOpError() << "is of head " << getHead() << ", but " << getKernelAttr() << " covers "
-                         << kernel.getHeads() << " heads from " << kernel.getHeadBase();
+                         << kernel.getHeads()
+                         << (kernel.getHeads() == 1 ? " head from " : " heads from ")
+                         << kernel.getHeadBase();
   return success();
 }
 

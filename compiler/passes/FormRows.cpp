@@ -2,6 +2,8 @@
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Remarks.h"
 
+#include "runtime/format/Quantity.h"
+
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringMap.h"
@@ -143,10 +145,10 @@ void FormRowsPass::reportRepetitive(ModuleOp module) {
     if (!site.getMaskAttr())
       heads[{site.getLayer(), site.getHead()}].push_back(site);
   for (auto &[key, group] : heads)
-    remark(
-        group.front(),
-        fmt::format("layer {} head {}: repetitive in {} steps from step {} on, compiled as dense",
-                    key.first, key.second, group.size(), group.front().getStep()));
+    remark(group.front(),
+           fmt::format("layer {} head {}: repetitive in {} from step {} on, compiled as dense",
+                       key.first, key.second, counted(group.size(), "step"),
+                       group.front().getStep()));
 }
 
 } // namespace

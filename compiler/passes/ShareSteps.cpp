@@ -3,6 +3,7 @@
 #include "compiler/passes/Remarks.h"
 
 #include "calib_profiles/StepSharing.h"
+#include "runtime/format/Quantity.h"
 
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseSet.h"
@@ -95,12 +96,11 @@ void ShareStepsPass::shareHead(ArrayRef<sattn::SiteOp> sites, SymbolTable &symbo
   }
   sattn::SiteOp first = sites.front(), last = sites.back();
   if (groups.masks.size() < sites.size())
-    remark(first,
-           fmt::format("layer {} head {}: steps {} to {} share {} masks, mean density {:.4f} "
-                       "to {:.4f}",
-                       first.getLayer(), first.getHead(), first.getStep(), last.getStep(),
-                       groups.masks.size(), before / double(sites.size()),
-                       after / double(sites.size())));
+    remark(first, fmt::format("layer {} head {}: steps {} to {} share {}, mean density {:.4f} "
+                              "to {:.4f}",
+                              first.getLayer(), first.getHead(), first.getStep(), last.getStep(),
+                              counted(groups.masks.size(), "mask"), before / double(sites.size()),
+                              after / double(sites.size())));
 }
 
 } // namespace

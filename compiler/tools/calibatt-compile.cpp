@@ -2,6 +2,7 @@
 #include "codegen/SpecTuning.h"
 #include "compiler/Driver.h"
 #include "runtime/format/AtomicFile.h"
+#include "runtime/format/Quantity.h"
 
 #include <CLI/CLI.hpp>
 
@@ -198,9 +199,9 @@ int compile(const CommandLine &line) {
   if (!report)
     return fail(report.message());
   if (unsaid)
-    progress.tell("remark", fmt::format("{} remarks on single layers and heads: --remarks prints them, "
+    progress.tell("remark", fmt::format("{} on single layers and heads: --remarks prints them, "
                                         "the report has them",
-                                        unsaid.load()));
+                                        counted(unsaid, "remark")));
 
   // Names come from files: bytes that are not UTF-8 are replaced, not thrown at.
   std::string json =

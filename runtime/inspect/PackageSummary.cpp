@@ -76,11 +76,11 @@ static std::string headline(const PackageReader &package, const PackageSummary &
 
   TextFields fields;
   fields.add("model", p.model);
-  fields.add("tokens",
-             fmt::format("{} = {} frames x {} x {}{}; {} blocks of {}, tail {}",
-                         groupedNumber(p.tokens), p.frames, p.height, p.width,
-                         p.maxText ? fmt::format(" + {} text", p.maxText) : "", p.blocks(), p.block,
-                         p.tokens % p.block ? p.tokens % p.block : p.block));
+  fields.add("tokens", fmt::format("{} = {} x {} x {}{}; {} of {}, tail {}",
+                                   groupedNumber(p.tokens), counted(p.frames, "frame"), p.height,
+                                   p.width, p.maxText ? fmt::format(" + {} text", p.maxText) : "",
+                                   counted(p.blocks(), "block"), p.block,
+                                   p.tokens % p.block ? p.tokens % p.block : p.block));
   fields.add("sites", fmt::format("{} = {} x {} x {}", groupedNumber(summary.sites),
                                   counted(p.layers, "layer"), counted(p.heads, "head"),
                                   counted(p.steps, "step")));

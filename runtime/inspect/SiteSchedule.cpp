@@ -83,11 +83,11 @@ std::string scheduleText(const SiteSchedule &site, const TextStyle &style) {
   fields.add("why this form",
              site.row.record.reason.empty() ? "not recorded" : site.row.record.reason);
   uint32_t tail = schedule.tokens % kBlock;
-  fields.add("grid", fmt::format("{} x {} blocks of {} tokens, {}", schedule.queryBlocks,
-                                 schedule.keyBlocks, kBlock,
+  fields.add("grid", fmt::format("{} x {} of {} tokens, {}", schedule.queryBlocks,
+                                 counted(schedule.keyBlocks, "block"), kBlock,
                                  tail ? fmt::format("the last of {}", tail) : "no tail"));
-  fields.add("kept", fmt::format("{} of {} blocks ({}), attention mass {}", groupedNumber(visits),
-                                 groupedNumber(all), percentage(double(visits) / double(all)),
+  fields.add("kept", fmt::format("{} of {} ({}), attention mass {}", groupedNumber(visits),
+                                 counted(all, "block"), percentage(double(visits) / double(all)),
                                  percentage(site.row.stats.keptMass)));
   std::string text = fields.text(style) + "\n";
 

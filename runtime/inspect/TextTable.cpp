@@ -11,24 +11,6 @@ std::string TextStyle::wrap(const char *code, std::string_view text) const {
   return colour ? fmt::format("\x1b[{}m{}\x1b[0m", code, text) : std::string(text);
 }
 
-std::string groupedNumber(uint64_t value) {
-  std::string digits = std::to_string(value);
-  for (int at = int(digits.size()) - 3; at > 0; at -= 3)
-    digits.insert(size_t(at), ",");
-  return digits;
-}
-
-std::string byteQuantity(uint64_t bytes) {
-  if (bytes < 1024)
-    return fmt::format("{} B", bytes);
-  static const char *const units[] = {"KiB", "MiB", "GiB", "TiB"};
-  double value = double(bytes) / 1024;
-  size_t unit = 0;
-  for (; value >= 1023.95 && unit < 3; ++unit)
-    value /= 1024;
-  return fmt::format("{:.1f} {}", value, units[unit]);
-}
-
 std::string percentage(double fraction) { return fmt::format("{:.1f} %", 100 * fraction); }
 
 std::string duration(double seconds) {
@@ -37,10 +19,6 @@ std::string duration(double seconds) {
   if (seconds < 1)
     return fmt::format("{:.2f} ms", seconds * 1e3);
   return fmt::format("{:.2f} s", seconds);
-}
-
-std::string counted(uint64_t count, std::string_view noun) {
-  return fmt::format("{} {}{}", groupedNumber(count), noun, count == 1 ? "" : "s");
 }
 
 /// Columns a text takes on a terminal: its code points.

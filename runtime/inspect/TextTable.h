@@ -1,6 +1,8 @@
 // Text for people: aligned columns, readable quantities, colour where wanted.
 #pragma once
 
+#include "runtime/format/Quantity.h"
+
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -21,16 +23,10 @@ private:
   std::string wrap(const char *code, std::string_view text) const;
 };
 
-/// "1,234,567".
-std::string groupedNumber(uint64_t value);
-/// "512 B", "1.5 KiB", "3.2 GiB".
-std::string byteQuantity(uint64_t bytes);
 /// "37.5 %"; of a fraction 0..1.
 std::string percentage(double fraction);
 /// "1.2 us", "3.4 ms", "5.6 s".
 std::string duration(double seconds);
-/// Plural by count: counted(1, "site") is "1 site", counted(2, "site") is "2 sites".
-std::string counted(uint64_t count, std::string_view noun);
 
 /// Rows of cells printed in columns as wide as their widest cell. A column
 /// whose title begins with '>' is right-aligned (the '>' is not printed).

@@ -1,6 +1,7 @@
 // The functions of calibatt.h: they check handles and struct sizes, keep exceptions inside and
 // leave the message of a failure for the thread.
 
+#include "runtime/format/Quantity.h"
 #include "runtime/src/CallCheck.h"
 #include "runtime/src/PackageState.h"
 #include "runtime/src/Session.h"
@@ -154,11 +155,11 @@ calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t
     const PackageReader &reader = package->state->reader;
     const Problem &problem = reader.manifest().problem;
     if (layer >= problem.layers || head >= problem.heads || step >= problem.steps)
-      return fail(
-          CALIBATT_STATUS_MISMATCH,
-          fmt::format("site (layer {}, head {}, step {}) is outside the package's {} layers, "
-                      "{} heads and {} steps",
-                      layer, head, step, problem.layers, problem.heads, problem.steps));
+      return fail(CALIBATT_STATUS_MISMATCH,
+                  fmt::format("site (layer {}, head {}, step {}) is outside the package's {}, "
+                              "{} and {}",
+                              layer, head, step, counted(problem.layers, "layer"),
+                              counted(problem.heads, "head"), counted(problem.steps, "step")));
     const size_t rowBytes = (problem.blocks() + 7) / 8;
     if (bytes != problem.blocks() * rowBytes)
       return fail(CALIBATT_STATUS_INVALID_ARGUMENT,

@@ -1,5 +1,6 @@
 #include "runtime/src/CallCheck.h"
 
+#include "runtime/format/Quantity.h"
 #include "runtime/src/CallMemory.h"
 
 #include <fmt/format.h>
@@ -49,11 +50,10 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
   if (call.heads == 0)
     call.heads = heads.count;
   if (call.heads != heads.count)
-    return mismatch(call,
-                    fmt::format("the call has {} heads, wanted {} (heads {} to {} of the package's "
-                                "{})",
-                                call.heads, heads.count, heads.begin, heads.begin + heads.count - 1,
-                                problem.heads));
+    return mismatch(call, fmt::format("the call has {}, wanted {} (heads {} to {} of the package's "
+                                      "{})",
+                                      counted(call.heads, "head"), heads.count, heads.begin,
+                                      heads.begin + heads.count - 1, problem.heads));
   if (call.tokens != problem.tokens)
     return mismatch(call, fmt::format("package has grid {}x{}x{} ({} tokens), call has {} tokens",
                                       problem.frames, problem.height, problem.width, problem.tokens,

@@ -1,5 +1,6 @@
 #include "runtime/src/CudaImages.h"
 
+#include "runtime/format/Quantity.h"
 #include "runtime/format/ScheduleLayout.h"
 
 #include <fmt/format.h>
@@ -192,9 +193,9 @@ Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
   }
   if (words.size() != size_t(launch.headCount) * blocks * batch)
     return {CALIBATT_STATUS_BAD_PACKAGE,
-            fmt::format("{}: tile order of kernel {} gives {} tiles for {} heads of {} blocks",
-                        package.path(), launch.kernel, words.size() / batch, launch.headCount,
-                        blocks)};
+            fmt::format("{}: tile order of kernel {} gives {} for {} of {}", package.path(),
+                        launch.kernel, counted(words.size() / batch, "tile"),
+                        counted(launch.headCount, "head"), counted(blocks, "block"))};
   return upload(key, words.data(), words.size() * 4, uint32_t(words.size()));
 }
 

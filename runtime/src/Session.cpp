@@ -1,5 +1,6 @@
 #include "runtime/src/Session.h"
 
+#include "runtime/format/Quantity.h"
 #include "runtime/src/CallCheck.h"
 
 #include <fmt/format.h>
@@ -38,8 +39,8 @@ Outcome Session::create(SharedPackage package, const calibatt_session_options_t 
   HeadRange heads{options.head_begin, options.head_count};
   if (heads.begin >= all || heads.count > all - heads.begin)
     return {CALIBATT_STATUS_INVALID_ARGUMENT,
-            fmt::format("heads from {} on, {} of them: the package has {} heads", heads.begin,
-                        heads.count, all)};
+            fmt::format("heads from {} on, {} of them: the package has {}", heads.begin,
+                        heads.count, counted(all, "head"))};
   if (heads.count == 0)
     heads.count = all - heads.begin;
 
@@ -153,10 +154,9 @@ std::string describePlan(const PackageReader &package, const calibatt_call_t &ca
                          const LaunchPlan &plan) {
   const KernelRecord &first = package.kernel(plan.launches.front().kernel);
   const CodeImage &code = package.codeInfo(first.code);
-  std::string text =
-      fmt::format("layer {}, step {}: fits; {} launch{}, first kernel {} (form {})", call.layer,
-                  call.step, plan.launches.size(), plan.launches.size() == 1 ? "" : "es",
-                  code.symbol, formName(code.form));
+  std::string text = fmt::format(
+      "layer {}, step {}: fits; {}, first kernel {} (form {})", call.layer, call.step,
+      counted(plan.launches.size(), "launch", "launches"), code.symbol, formName(code.form));
   if (!plan.fallback.empty())
     text += "; runs dense, because " + plan.fallback;
   return text;

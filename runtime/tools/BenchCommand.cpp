@@ -121,7 +121,8 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
   text += table.text(style);
   size_t timed = rows.size() - (denseSeconds > 0);
   if (timed < calls)
-    text += fmt::format("  {} of {} calls timed; --layer and --step choose others\n", timed, calls);
+    text += fmt::format("  {} of {} timed; --layer and --step choose others\n", timed,
+                        counted(calls, "call"));
   text += "  FLOP: 4 x head_dim for each query and key of the computed blocks.\n";
   text += session.onHost()
               ? "  These are times of this machine's CPU: the GPU code was compiled, not run.\n"

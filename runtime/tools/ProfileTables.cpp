@@ -50,11 +50,12 @@ std::string profileText(const std::string &path, uint64_t fileBytes, const Profi
   fields.add("grid", fmt::format("{} x {} x {} (frames x height x width)", h.grid.frames,
                                  h.grid.height, h.grid.width));
   const uint64_t tail = h.tokens() % h.blockSize;
-  fields.add("tokens", fmt::format("{} in {} blocks{}", groupedNumber(h.tokens()), h.blocks(),
-                                   tail ? fmt::format(", the last of {}", tail) : ""));
-  fields.add("sites",
-             fmt::format("{} ({} layers x {} heads x {} steps), head_dim {}",
-                         groupedNumber(s.all.sites), h.layers, h.heads, h.stepCount(), h.headDim));
+  fields.add("tokens",
+             fmt::format("{} in {}{}", groupedNumber(h.tokens()), counted(h.blocks(), "block"),
+                         tail ? fmt::format(", the last of {}", tail) : ""));
+  fields.add("sites", fmt::format("{} ({} x {} x {}), head_dim {}", groupedNumber(s.all.sites),
+                                  counted(h.layers, "layer"), counted(h.heads, "head"),
+                                  counted(h.stepCount(), "step"), h.headDim));
   fields.add("masks", counted(s.distinctMasks, "mask") + ", distinct within their heads");
   fields.add("criterion",
              fmt::format("eps {:.3f} + {:.3f} exp(-{:g} t/T), rho {:g}, gamma {:g}, {}", schedule.a,

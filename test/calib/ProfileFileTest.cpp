@@ -129,7 +129,7 @@ TEST_CASE("a profile that was not finished leaves nothing behind") {
     REQUIRE(writer);
     REQUIRE(writer->append(randomHead(h, random)));
     CHECK(writer->finish().message() ==
-          folder.file("p") + ": got 1 heads, wanted 2 layers x 3 heads");
+          folder.file("p") + ": got 1 head, wanted 2 layers x 3 heads");
   }
   CHECK(folder.files() == 0);
   CHECK_FALSE(ProfileWriter::create(folder.file("missing/p"), h));

@@ -250,7 +250,7 @@ module attributes {sattn.problem = #p} {
 // rows [5]: runs rise
 #p = #sattn.problem<model = "m", frames = 1, height = 3, width = 100, tokens = 300, max_text = 0, layers = 2, heads = 2, steps = 2, head_dim = 64, block = 128, scale = 0.125 : f64>
 module attributes {sattn.problem = #p} {
-  // expected-error@+1 {{class 1 has a run of 1 blocks from block 2, wanted at least 1 block, ending at or before block 0}}
+  // expected-error@+1 {{class 1 has a run of 1 block from block 2, wanted at least 1 block, ending at or before block 0}}
   sattn.rows @r heads 1 rows 3 cols 3 classes 2 class_of dense_resource<c> : tensor<3xi32>
     bits dense_resource<b> : tensor<2xi8> runs dense_resource<u> : tensor<6xi16> begins dense_resource<g> : tensor<3xi32>
 }

@@ -56,7 +56,7 @@ module attributes {sattn.problem = #p} {
   sattn.rows @r heads 1 rows 3 cols 3 classes 2 class_of dense_resource<c> : tensor<3xi32>
     bits dense_resource<b> : tensor<2xi8>
   sattn.kernel @k layer 0 step 0 heads 0 count 1 rows @r
-  // expected-error@+1 {{is of head 1, but @k covers 1 heads from 0}}
+  // expected-error@+1 {{is of head 1, but @k covers 1 head from 0}}
   sattn.route layer 0 head 1 step 1 to @k
 }
 {-#

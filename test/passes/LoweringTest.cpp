@@ -169,7 +169,7 @@ TEST_CASE("every site's kernel visits exactly its mask, in every form and granul
         std::vector<std::string> remarks = remarksOf(*module);
         REQUIRE(remarks.size() == 1);
         CHECK(remarks[0] == "layer " + std::to_string(layer) +
-                                " head 2: repetitive in 1 steps from step 3 on, compiled as dense");
+                                " head 2: repetitive in 1 step from step 3 on, compiled as dense");
       }
 }
 

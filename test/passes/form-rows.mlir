@@ -5,7 +5,7 @@
 // RUN: calibatt-opt %s --sattn-form-rows=granularity=head 2>/dev/null | FileCheck %s --check-prefix=HEAD
 // RUN: not calibatt-opt %s --sattn-form-rows=granularity=layer 2>&1 | FileCheck %s --check-prefix=WORD
 
-// CHECK: sattn.remarks = ["layer 1 head 1: repetitive in 1 steps from step 2 on, compiled as dense"]
+// CHECK: sattn.remarks = ["layer 1 head 1: repetitive in 1 step from step 2 on, compiled as dense"]
 // CHECK: sattn.rows @rows_0 heads 2 rows 3 cols 3 classes 4
 // CHECK: sattn.kernel @kernel_l1_s0 layer 1 step 0 heads 0 count 2 rows @rows_0{{$}}
 // CHECK: sattn.kernel @kernel_l1_s1 layer 1 step 1 heads 0 count 2 rows @rows_0{{$}}
@@ -17,7 +17,7 @@
 // CHECK: rows_1_class_of: "0x04000000000000000100000002000000030000000300000003000000"
 // CHECK: rows_1_bits: "0x0100000001030507"
 
-// REMARK: form-rows.mlir:[[#]]:3: remark: layer 1 head 1: repetitive in 1 steps from step 2 on, compiled as dense
+// REMARK: form-rows.mlir:[[#]]:3: remark: layer 1 head 1: repetitive in 1 step from step 2 on, compiled as dense
 
 // HEAD: sattn.rows @rows_0 heads 1
 // HEAD: sattn.kernel @kernel_l1_h0_s0 layer 1 step 0 heads 0 count 1 rows @rows_0

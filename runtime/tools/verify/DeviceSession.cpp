@@ -1,6 +1,7 @@
 // Calls through the C ABI, as an inference host makes them.
 #include "runtime/tools/verify/DeviceSession.h"
 
+#include "runtime/format/Quantity.h"
 #include "runtime/tools/verify/CudaTools.h"
 
 #include <charconv>
@@ -71,8 +72,9 @@ Result<DeviceSession> DeviceSession::open(const std::string &path, const std::st
   if (!ordinal)
     return ordinal.takeError();
   if (*ordinal < 0) {
-    impl->description = fmt::format("the host device ({} threads, float32 tensors)",
-                                    std::max(1u, std::thread::hardware_concurrency()));
+    impl->description =
+        fmt::format("the host device ({}, float32 tensors)",
+                    counted(std::max(1u, std::thread::hardware_concurrency()), "thread"));
   } else {
     auto tools = CudaTools::open(*ordinal);
     if (!tools)

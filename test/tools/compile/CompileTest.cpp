@@ -84,6 +84,21 @@ TEST_CASE("every form and granularity computes the blocks of the profile") {
     }
 }
 
+TEST_CASE("the summary of one of each is in the singular") {
+  TemporaryFolder folder;
+  std::string profile = folder.file("one.calib.safetensors");
+  ToolRun synth = runTool({"profile", "synth", "--preset", "tiny", "--layers", "1", "--heads", "1",
+                           "--steps", "1", "-o", profile});
+  REQUIRE_MESSAGE(synth.exitCode == 0, synth.err);
+  CHECK_MESSAGE(contains(synth.out, "1 (1 layer x 1 head x 1 step)"), synth.out);
+  ToolRun run = runCompile({profile, "--dry-run", "--form", "runs"});
+  REQUIRE_MESSAGE(run.exitCode == 0, run.err);
+  CHECK_MESSAGE(contains(run.out, "1 layer x 1 head x 1 step, 560 tokens"), run.out);
+  CHECK_MESSAGE(contains(run.out, "2 kernels of 1 code image and 2 data images"), run.out);
+  ToolRun table = runCompile({profile, "--dry-run", "--form", "table"});
+  CHECK_MESSAGE(contains(table.out, "2 kernels of 2 code images and 2 data images"), table.out);
+}
+
 TEST_CASE("one data kernel serves a whole model") {
   ProfileFolder folder;
   nlohmann::json report =
