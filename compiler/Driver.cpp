@@ -147,6 +147,7 @@ Status Compile::prepare() {
   Manifest manifest;
   manifest.problem = problemOf(header);
   manifest.granularity = options.perHead ? "head" : "step";
+  manifest.repetition = {header.criterion.gamma, header.criterion.anchors};
   manifest.archs = {options.arch};
   manifest.profileDigest = digest.take();
   if (options.shareStepsTau > 0)

@@ -39,12 +39,19 @@ struct SupersetPass {
   bool operator==(const SupersetPass &) const = default;
 };
 
+/// How the profile told repetitive heads from others.
+struct RepetitionRule {
+  double gamma = 0;     ///< a site is repetitive where its score is at least this
+  uint32_t anchors = 0; ///< anchor rows a frame, 1 to 64
+};
+
 /// The JSON manifest (README.md of this folder).
 struct Manifest {
   Problem problem;
   std::string granularity = "step";         ///< "step" or "head"
   std::vector<std::string> archs;           ///< {"sm_90a"}
   std::string profileDigest;                ///< SHA-256 of the profile
+  std::optional<RepetitionRule> repetition; ///< packages before version 1.2 do not record it
   std::vector<SupersetPass> supersetPasses; ///< none: the masks are exactly the profile's
   std::string toolchain;                    ///< compiler versions, one line
   std::string toolchainDigest;              ///< SHA-256 of everything that shapes the code
@@ -140,6 +147,8 @@ public:
   /// Kernel of a site; the indices must be inside the problem.
   uint32_t route(uint32_t layer, uint32_t head, uint32_t step) const;
   PackageSiteStats stats(uint32_t layer, uint32_t head, uint32_t step) const;
+  /// As the profile had it; false where the package does not record the rule.
+  bool isRepetitive(uint32_t layer, uint32_t head, uint32_t step) const;
   uint32_t denseKernel() const;
   Result<std::string> ir(uint32_t layer) const;
 

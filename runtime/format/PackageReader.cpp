@@ -305,6 +305,11 @@ PackageSiteStats PackageReader::stats(uint32_t layer, uint32_t head, uint32_t st
   return {impl->keptMass[site], impl->density[site], impl->repetition[site]};
 }
 
+bool PackageReader::isRepetitive(uint32_t layer, uint32_t head, uint32_t step) const {
+  const std::optional<RepetitionRule> &rule = impl->manifest.repetition;
+  return rule && stats(layer, head, step).repetition >= rule->gamma;
+}
+
 uint32_t PackageReader::denseKernel() const { return impl->denseKernel; }
 
 Result<std::string> PackageReader::ir(uint32_t layer) const {

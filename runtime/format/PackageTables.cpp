@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char *kFormat = "calibatt.package";
 constexpr uint32_t kMajor = 1;
-constexpr const char *kVersion = "1.1";
+constexpr const char *kVersion = "1.2";
 
 /// The number before the dot, or nothing.
 std::optional<uint32_t> majorVersion(const std::string &version) {
@@ -84,18 +84,21 @@ Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
   Json supersets = Json::array();
   for (const SupersetPass &pass : manifest.supersetPasses)
     supersets.push_back({{"name", pass.name}, {"bound", pass.bound}});
-  return {{"format", kFormat},
-          {"version", kVersion},
-          {"problem", problem},
-          {"granularity", manifest.granularity},
-          {"archs", manifest.archs},
-          {"profile_digest", manifest.profileDigest},
-          {"superset_passes", supersets},
-          {"toolchain", manifest.toolchain},
-          {"toolchain_digest", manifest.toolchainDigest},
-          {"min_driver", manifest.minDriver},
-          {"remarks", manifest.remarks},
-          {"dense_kernel", denseKernel}};
+  Json json = {{"format", kFormat},
+               {"version", kVersion},
+               {"problem", problem},
+               {"granularity", manifest.granularity},
+               {"archs", manifest.archs},
+               {"profile_digest", manifest.profileDigest},
+               {"superset_passes", supersets},
+               {"toolchain", manifest.toolchain},
+               {"toolchain_digest", manifest.toolchainDigest},
+               {"min_driver", manifest.minDriver},
+               {"remarks", manifest.remarks},
+               {"dense_kernel", denseKernel}};
+  if (const auto &rule = manifest.repetition)
+    json["repetition"] = {{"gamma", rule->gamma}, {"anchors", rule->anchors}};
+  return json;
 }
 
 Result<ParsedManifest> manifestFromJson(const std::string &text, const std::string &path) {
@@ -139,6 +142,12 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   m.minDriver = fields.u32("min_driver");
   m.remarks = fields.strings("remarks");
   parsed.denseKernel = fields.u32("dense_kernel");
+  if (fields.has("repetition")) {
+    JsonFields rule(fields.object("repetition"), where + ": repetition");
+    m.repetition = {rule.number("gamma"), rule.u32("anchors")};
+    if (Status status = rule.status(); !status)
+      return status.takeError();
+  }
   if (Status status = fields.status(); !status)
     return status.takeError();
   if (Status status = problem.status(); !status)
@@ -188,6 +197,13 @@ Status checkManifest(const Manifest &manifest, const std::string &where) {
   if (manifest.granularity != "step" && manifest.granularity != "head")
     return Error{fmt::format("{}: granularity is \"{}\", wanted \"step\" or \"head\"", where,
                              manifest.granularity.substr(0, 100))};
+  if (const auto &rule = manifest.repetition) {
+    if (!std::isfinite(rule->gamma))
+      return Error{fmt::format("{}: repetition.gamma is {}, wanted a number", where, rule->gamma)};
+    if (rule->anchors < 1 || rule->anchors > 64)
+      return Error{
+          fmt::format("{}: repetition.anchors is {}, wanted 1 to 64", where, rule->anchors)};
+  }
   if (manifest.archs.empty())
     return Error{where + ": archs is empty"};
   return checkSupersetPasses(manifest.supersetPasses, where);

@@ -210,6 +210,9 @@ TEST_CASE("manifests that lie are refused by name") {
        [](Json &j) { j["superset_passes"][1]["name"] = ""; }},
       {"superset_passes[1]: name \"share-steps\" came before",
        [](Json &j) { j["superset_passes"][1]["name"] = "share-steps"; }},
+      {"repetition: gamma is string", [](Json &j) { j["repetition"]["gamma"] = "0.87"; }},
+      {"repetition: anchors is missing", [](Json &j) { j["repetition"].erase("anchors"); }},
+      {"repetition.anchors is 0", [](Json &j) { j["repetition"]["anchors"] = 0; }},
       {"problem is missing", [](Json &j) { j.erase("problem"); }},
       {"wanted an object", [](Json &j) { j = Json::array(); }},
   };
@@ -222,6 +225,16 @@ TEST_CASE("manifests that lie are refused by name") {
   }
   forge(path, forged, "", {}, [](Json &j) { j["version"] = "1.7"; });
   CHECK(readAll(forged).empty());
+  // Version 1.1 had no rule for repetition.
+  forge(path, forged, "", {}, [](Json &j) {
+    j["version"] = "1.1";
+    j.erase("repetition");
+  });
+  CHECK(readAll(forged).empty());
+  auto old = PackageReader::open(forged);
+  REQUIRE_MESSAGE(old, old.message());
+  CHECK_FALSE(old->manifest().repetition);
+  CHECK_FALSE(old->isRepetitive(0, 0, 0));
 }
 
 TEST_CASE("a manifest of version 1.0 names no superset pass") {

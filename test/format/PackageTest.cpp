@@ -6,6 +6,7 @@
 
 #include <csignal>
 #include <functional>
+#include <limits>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -32,6 +33,9 @@ TEST_CASE("a package reads back as it was written") {
   CHECK(got.problem.scale == want.problem.scale);
   CHECK(got.problem.headDim == want.problem.headDim);
   CHECK(got.archs == want.archs);
+  REQUIRE(got.repetition);
+  CHECK(got.repetition->gamma == want.repetition->gamma);
+  CHECK(got.repetition->anchors == want.repetition->anchors);
   CHECK(got.profileDigest == want.profileDigest);
   CHECK(got.supersetPasses == want.supersetPasses);
   CHECK(got.toolchainDigest == want.toolchainDigest);
@@ -77,6 +81,8 @@ TEST_CASE("a package reads back as it was written") {
         CHECK(package.route(layer, head, step) == content.routes[site]);
         CHECK(package.stats(layer, head, step).keptMass == content.stats[site].keptMass);
         CHECK(package.stats(layer, head, step).repetition == content.stats[site].repetition);
+        CHECK(package.isRepetitive(layer, head, step) ==
+              (content.stats[site].repetition >= want.repetition->gamma));
       }
     CHECK(package.ir(layer).take() == content.ir[layer]);
   }
@@ -129,6 +135,9 @@ TEST_CASE("write() refuses inconsistent content by name and leaves no file") {
       {"problem.heads is 0", [](auto &c) { c.manifest.problem.heads = 0; }},
       {"problem.scale", [](auto &c) { c.manifest.problem.scale = 0; }},
       {"granularity is \"row\"", [](auto &c) { c.manifest.granularity = "row"; }},
+      {"repetition.anchors is 65", [](auto &c) { c.manifest.repetition->anchors = 65; }},
+      {"repetition.gamma is inf",
+       [](auto &c) { c.manifest.repetition->gamma = std::numeric_limits<double>::infinity(); }},
       {"archs is empty", [](auto &c) { c.manifest.archs.clear(); }},
       {"superset_passes[0]: bound of share-steps is 1.5",
        [](auto &c) { c.manifest.supersetPasses[0].bound = 1.5; }},

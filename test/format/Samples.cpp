@@ -129,6 +129,7 @@ PackageContent randomContent(Random &random, size_t codeBytes) {
   p.steps = 3;
   p.headDim = 64;
   p.scale = random.real(0.01, 1);
+  content.manifest.repetition = {random.real(0.1, 0.9), 5};
   content.manifest.archs = {"sm_90a"};
   content.manifest.profileDigest = random.text(64);
   content.manifest.supersetPasses = {{kShareStepsPass, random.real(0.01, 1)}, {"other", 3}};

@@ -1,12 +1,60 @@
 // Packages made from a profile by the real binaries.
+#include "calib_profiles/Profile.h"
 #include "runtime/format/Package.h"
 #include "test/tools/compile/CompileRun.h"
 
+#include <algorithm>
 #include <doctest/doctest.h>
 #include <fstream>
 
 using namespace calibatt;
 using namespace calibatt::test;
+
+TEST_CASE("a package tells repetitive sites as its profile does") {
+  ProfileFolder folder;
+  const std::string path = folder.file("m.calibatt");
+  // Gamma at the second lowest score: some sites are repetitive, some are not.
+  auto made = ProfileReader::open(folder.profile);
+  REQUIRE_MESSAGE(made, made.message());
+  ProfileHeader header = made->header();
+  std::vector<float> scores;
+  for (uint32_t site = 0; site < 8; ++site)
+    scores.push_back(made->stats(site / 4, site / 2 % 2, site % 2).repetition);
+  std::sort(scores.begin(), scores.end());
+  header.criterion.gamma = scores[1];
+  header.criterion.anchors = 3;
+  const std::string marked = folder.file("marked.calib.safetensors");
+  auto writer = ProfileWriter::create(marked, header);
+  REQUIRE_MESSAGE(writer, writer.message());
+  for (uint32_t i = 0; i < 4; ++i) {
+    auto head = made->head(i / 2, i % 2);
+    REQUIRE_MESSAGE(head, head.message());
+    for (uint32_t step = 0; step < 2; ++step)
+      if (head->stats[step].repetition >= header.criterion.gamma) {
+        head->masks[head->stepMask[step]] = BlockMask::dense(header.blocks(), header.blocks());
+        head->stats[step].density = head->stats[step].keptMass = 1;
+      }
+    REQUIRE(writer->append(*head));
+  }
+  REQUIRE(writer->finish());
+
+  compileJson({marked, "-o", path});
+  auto profile = ProfileReader::open(marked);
+  REQUIRE_MESSAGE(profile, profile.message());
+  auto package = PackageReader::open(path);
+  REQUIRE_MESSAGE(package, package.message());
+  REQUIRE(package->manifest().repetition);
+  CHECK(package->manifest().repetition->gamma == header.criterion.gamma);
+  CHECK(package->manifest().repetition->anchors == 3);
+  uint32_t repetitive = 0;
+  for (uint32_t layer = 0; layer < 2; ++layer)
+    for (uint32_t head = 0; head < 2; ++head)
+      for (uint32_t step = 0; step < 2; ++step) {
+        CHECK(package->isRepetitive(layer, head, step) == profile->isRepetitive(layer, head, step));
+        repetitive += profile->isRepetitive(layer, head, step);
+      }
+  CHECK(repetitive == 7);
+}
 
 TEST_CASE("the same profile gives the same bytes, whatever the jobs, and as packaged kernels") {
   ProfileFolder folder;
