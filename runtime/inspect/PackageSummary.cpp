@@ -1,11 +1,12 @@
 // `inspect info`.
 #include "runtime/inspect/PackageSummary.h"
 
-#include "runtime/inspect/SiteListing.h"
+#include "runtime/inspect/SiteSchedule.h"
 #include "runtime/inspect/TextTable.h"
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <unordered_map>
 
 namespace calibatt {
 
@@ -21,6 +22,25 @@ nlohmann::ordered_json supersetJson(const std::vector<SupersetPass> &passes) {
   for (const SupersetPass &pass : passes)
     json.push_back({{"name", pass.name}, {"bound", pass.bound}});
   return json;
+}
+
+/// Code images that `inspect info` lists as text; JSON has all.
+static constexpr uint32_t kCodeRows = 16;
+
+/// Tells schedules apart: the data image, or, where the schedule is in it, the code image.
+static uint64_t scheduleOf(const KernelRecord &kernel) {
+  return kernel.data != kNone ? kernel.data : (uint64_t(1) << 32 | kernel.code);
+}
+
+template <typename Key>
+static PackageSummary::Sharing sharingOf(const std::unordered_map<Key, uint64_t> &sites) {
+  PackageSummary::Sharing sharing;
+  for (const auto &[key, count] : sites) {
+    ++sharing.count;
+    sharing.sites += count;
+    sharing.mostSites = std::max(sharing.mostSites, count);
+  }
+  return sharing;
 }
 
 PackageSummary summarise(const PackageReader &package) {
@@ -48,22 +68,70 @@ PackageSummary summarise(const PackageReader &package) {
     }
   }
   summary.minDensity = summary.minKeptMass = 1;
+  std::unordered_map<uint32_t, uint64_t> kernelSites;
+  std::unordered_map<uint64_t, uint64_t> scheduleSites;
   for (uint32_t l = 0; l < problem.layers; ++l)
-    for (uint32_t h = 0; h < problem.heads; ++h)
+    for (uint32_t h = 0; h < problem.heads; ++h) {
+      uint32_t repetitiveSteps = 0;
       for (uint32_t s = 0; s < problem.steps; ++s) {
         PackageSiteStats stats = package.stats(l, h, s);
+        const uint32_t kernel = package.route(l, h, s);
         ++summary.sites;
-        ++slot(package.kernel(package.route(l, h, s)).code).sites;
+        ++slot(package.kernel(kernel).code).sites;
+        ++kernelSites[kernel];
+        ++scheduleSites[scheduleOf(package.kernel(kernel))];
+        repetitiveSteps += package.isRepetitive(l, h, s);
         summary.meanDensity += stats.density;
         summary.meanKeptMass += stats.keptMass;
         summary.minDensity = std::min(summary.minDensity, double(stats.density));
         summary.maxDensity = std::max(summary.maxDensity, double(stats.density));
         summary.minKeptMass = std::min(summary.minKeptMass, double(stats.keptMass));
+        summary.maxKeptMass = std::max(summary.maxKeptMass, double(stats.keptMass));
       }
+      summary.repetitiveSites += repetitiveSteps;
+      if (repetitiveSteps)
+        summary.repetitiveHeads.push_back({l, h, repetitiveSteps});
+    }
+  summary.kernels = sharingOf(kernelSites);
+  summary.schedules = sharingOf(scheduleSites);
   summary.meanDensity /= double(summary.sites);
   summary.meanKeptMass /= double(summary.sites);
   std::erase_if(summary.forms, [](const auto &f) { return f.codeImages == 0; });
   return summary;
+}
+
+static std::string sharingText(const PackageSummary::Sharing &sharing, const char *what) {
+  return fmt::format("{}: {:.1f} sites a {} on average, {} at most", counted(sharing.count, what),
+                     sharing.meanSites(), what, groupedNumber(sharing.mostSites));
+}
+
+static std::string repetitiveText(const PackageReader &package, const PackageSummary &summary) {
+  const auto &rule = package.manifest().repetition;
+  if (!rule)
+    return "not recorded by packages before version 1.2";
+  if (!summary.repetitiveSites)
+    return fmt::format("no site (score {:g} or more)", rule->gamma);
+  return fmt::format("{} of {} sites, in {} (score {:g} or more, {} a frame); computed whole",
+                     groupedNumber(summary.repetitiveSites), groupedNumber(summary.sites),
+                     counted(summary.repetitiveHeads.size(), "head"), rule->gamma,
+                     counted(rule->anchors, "anchor row"));
+}
+
+/// A line a layer that has repetitive heads.
+static TextTable repetitiveTable(const PackageSummary &summary) {
+  TextTable table({">layer", ">sites", "repetitive heads"});
+  const auto &all = summary.repetitiveHeads;
+  for (size_t i = 0; i < all.size();) {
+    uint64_t sites = 0;
+    std::vector<uint16_t> heads;
+    const uint32_t layer = all[i].layer;
+    for (; i < all.size() && all[i].layer == layer; ++i) {
+      sites += all[i].steps;
+      heads.insert(heads.begin(), uint16_t(all[i].head));
+    }
+    table.addRow({std::to_string(layer), groupedNumber(sites), runsText(heads)});
+  }
+  return table;
 }
 
 static std::string headline(const PackageReader &package, const PackageSummary &summary,
@@ -88,14 +156,18 @@ static std::string headline(const PackageReader &package, const PackageSummary &
   fields.add("density",
              fmt::format("{} mean, {} to {} over the sites", percentage(summary.meanDensity),
                          percentage(summary.minDensity), percentage(summary.maxDensity)));
-  fields.add("kept mass", fmt::format("{} mean, {} at least", percentage(summary.meanKeptMass),
-                                      percentage(summary.minKeptMass)));
+  fields.add("kept mass",
+             fmt::format("{} mean, {} to {} over the sites", percentage(summary.meanKeptMass),
+                         percentage(summary.minKeptMass), percentage(summary.maxKeptMass)));
+  fields.add("repetitive", repetitiveText(package, summary));
   fields.add("code for", fmt::format("{} (driver {}.{} or newer)", archs, manifest.minDriver / 1000,
                                      manifest.minDriver % 1000 / 10));
   fields.add("granularity", fmt::format("one kernel a {}; {}, {}, {}", manifest.granularity,
                                         counted(package.kernelCount(), "kernel"),
                                         counted(package.codeCount(), "code image"),
                                         counted(package.dataCount(), "schedule image")));
+  fields.add("sharing", sharingText(summary.kernels, "kernel"));
+  fields.add("", sharingText(summary.schedules, "schedule"));
   fields.add("profile", manifest.profileDigest);
   fields.add("masks", manifest.supersetPasses.empty()
                           ? "the profile's"
@@ -111,6 +183,10 @@ std::string summaryText(const PackageReader &package, const TextStyle &style) {
                                                               byteQuantity(package.fileBytes()),
                                                               groupedNumber(package.fileBytes()));
   text += headline(package, summary, style);
+  auto append = [&](const TextTable &table) {
+    text += '\n';
+    text += table.text(style);
+  };
 
   TextTable sections({"section", ">count", ">bytes", ">size", ">share", ">decoded"});
   for (const PackageReader::Section &s : package.sections())
@@ -119,18 +195,18 @@ std::string summaryText(const PackageReader &package, const TextStyle &style) {
                      byteQuantity(s.rawBytes)});
   sections.addRow({"file", "", groupedNumber(package.fileBytes()),
                    byteQuantity(package.fileBytes()), percentage(1), ""});
-  text += "\n" + sections.text(style);
+  append(sections);
 
   TextTable forms({"form", ">sites", ">kernels", ">code images", ">code bytes", ">schedule bytes"});
   for (const PackageSummary::FormCount &f : summary.forms)
     forms.addRow({formName(f.form), groupedNumber(f.sites), groupedNumber(f.kernels),
                   groupedNumber(f.codeImages), groupedNumber(f.codeBytes),
                   f.dataBytes ? groupedNumber(f.dataBytes) : "in code"});
-  text += "\n" + forms.text(style);
+  append(forms);
 
   TextTable codes({">code", "symbol", "form", "arch", ">registers", ">spill bytes",
                    ">shared memory", ">code bytes"});
-  for (uint32_t c = 0; c < package.codeCount(); ++c) {
+  for (uint32_t c = 0; c < std::min(package.codeCount(), kCodeRows); ++c) {
     const CodeImage &code = package.codeInfo(c);
     codes.addRow({std::to_string(c), code.symbol, formName(code.form), code.arch,
                   std::to_string(code.registers),
@@ -138,7 +214,12 @@ std::string summaryText(const PackageReader &package, const TextStyle &style) {
                   byteQuantity(code.staticSmem + uint64_t(code.dynamicSmem)),
                   groupedNumber(code.codeBytes)});
   }
-  text += "\n" + codes.text(style);
+  append(codes);
+  if (package.codeCount() > kCodeRows)
+    text += fmt::format("  ... {} more, listed by --json\n",
+                        groupedNumber(package.codeCount() - kCodeRows));
+  if (summary.repetitiveSites)
+    append(repetitiveTable(summary));
 
   const std::vector<std::string> &remarks = package.manifest().remarks;
   text += "\n  " + style.bold(remarks.empty() ? "no remarks" : "remarks") + "\n";
@@ -172,6 +253,27 @@ static nlohmann::ordered_json manifestJson(const Manifest &manifest) {
           {"remarks", manifest.remarks}};
 }
 
+static nlohmann::ordered_json sharingJson(const PackageSummary::Sharing &sharing) {
+  return {{"count", sharing.count},
+          {"mean_sites", sharing.meanSites()},
+          {"most_sites", sharing.mostSites}};
+}
+
+/// Null where the package does not record what repetitive means.
+static nlohmann::ordered_json repetitiveJson(const PackageReader &package,
+                                             const PackageSummary &summary) {
+  const auto &rule = package.manifest().repetition;
+  if (!rule)
+    return nullptr;
+  nlohmann::ordered_json heads = nlohmann::ordered_json::array();
+  for (const auto &head : summary.repetitiveHeads)
+    heads.push_back({{"layer", head.layer}, {"head", head.head}, {"steps", head.steps}});
+  return {{"gamma", rule->gamma},
+          {"anchors", rule->anchors},
+          {"sites", summary.repetitiveSites},
+          {"heads", std::move(heads)}};
+}
+
 nlohmann::ordered_json summaryJson(const PackageReader &package) {
   PackageSummary summary = summarise(package);
   nlohmann::ordered_json json = {{"path", package.path()}, {"file_bytes", package.fileBytes()}};
@@ -182,11 +284,18 @@ nlohmann::ordered_json summaryJson(const PackageReader &package) {
   json["visits"] = summary.visits;
   json["density"] = {
       {"mean", summary.meanDensity}, {"min", summary.minDensity}, {"max", summary.maxDensity}};
-  json["kept_mass"] = {{"mean", summary.meanKeptMass}, {"min", summary.minKeptMass}};
+  json["kept_mass"] = {
+      {"mean", summary.meanKeptMass}, {"min", summary.minKeptMass}, {"max", summary.maxKeptMass}};
+  json["sharing"] = {{"kernels", sharingJson(summary.kernels)},
+                     {"schedules", sharingJson(summary.schedules)}};
+  json["repetitive"] = repetitiveJson(package, summary);
   json["sections"] = nlohmann::ordered_json::array();
   for (const PackageReader::Section &s : package.sections())
-    json["sections"].push_back(
-        {{"name", s.name}, {"bytes", s.bytes}, {"decoded_bytes", s.rawBytes}, {"count", s.count}});
+    json["sections"].push_back({{"name", s.name},
+                                {"bytes", s.bytes},
+                                {"share", double(s.bytes) / double(package.fileBytes())},
+                                {"decoded_bytes", s.rawBytes},
+                                {"count", s.count}});
   json["forms"] = nlohmann::ordered_json::array();
   for (const PackageSummary::FormCount &f : summary.forms)
     json["forms"].push_back({{"form", formName(f.form)},

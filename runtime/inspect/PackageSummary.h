@@ -18,10 +18,24 @@ struct PackageSummary {
     uint64_t sites = 0;
     uint64_t codeBytes = 0, dataBytes = 0; ///< machine code; decoded schedules
   };
+  /// How many sites one kernel or one schedule serves, over those that serve any.
+  struct Sharing {
+    uint64_t count = 0; ///< kernels or schedules
+    uint64_t sites = 0, mostSites = 0;
+    double meanSites() const { return count ? double(sites) / double(count) : 0; }
+  };
+  /// A head that is repetitive at some of its steps.
+  struct RepetitiveHead {
+    uint32_t layer = 0, head = 0, steps = 0;
+  };
   std::vector<FormCount> forms; ///< those present, most unrolled first
+  /// Kernels may share a schedule: equal data images, or for unrolled forms equal code.
+  Sharing kernels, schedules;
+  std::vector<RepetitiveHead> repetitiveHeads; ///< layer-major
+  uint64_t repetitiveSites = 0;
   uint64_t sites = 0;
   double meanDensity = 0, minDensity = 0, maxDensity = 0;
-  double meanKeptMass = 0, minKeptMass = 0;
+  double meanKeptMass = 0, minKeptMass = 0, maxKeptMass = 0;
   uint64_t visits = 0; ///< of the kernels of all sites, one batch entry
 };
 

@@ -70,6 +70,12 @@ TEST_CASE_FIXTURE(Fixture, "info tells the problem, the sizes, the forms and the
     density += mask.density() / double(sample.masks.size());
   CHECK(info["density"]["mean"].get<double>() == doctest::Approx(density));
 
+  double shares = 0;
+  for (const Json &section : info["sections"])
+    shares += section["share"].get<double>();
+  CHECK(shares == doctest::Approx(double(sections) / info["file_bytes"].get<double>()));
+  CHECK(info["kept_mass"]["max"].get<double>() == doctest::Approx(0.9));
+
   ToolRun text = runTool({"inspect", "info", package});
   CHECK(text.exitCode == 0);
   for (const char *part : {"sample", "kept mass", "share", "one remark of the compile", "sm_90a"})
@@ -87,6 +93,41 @@ TEST_CASE_FIXTURE(Fixture, "info tells whether the masks are the profile's or su
                         {"name": "another-pass", "bound": 2.0}])"));
   CHECK(contains(runTool({"inspect", "info", package}).out,
                  "supersets of the profile's: share-steps 0.97, another-pass 2\n"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "info tells what is shared and which heads are repetitive") {
+  Json info = json({"inspect", "info", package});
+  // Every kernel serves the two heads of its step; equal masks may share a schedule.
+  CHECK(info["sharing"]["kernels"]["count"] == kLayers * kSteps);
+  CHECK(info["sharing"]["kernels"]["mean_sites"] == kHeads);
+  CHECK(info["sharing"]["kernels"]["most_sites"] == kHeads);
+  std::map<std::string, uint32_t> schedules;
+  for (uint32_t layer = 0; layer < kLayers; ++layer)
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      // In layer 1 the schedule is code, which names its step.
+      std::string key = layer ? fmt::format("{}", step) : "";
+      for (uint32_t head = 0; head < kHeads; ++head)
+        for (uint8_t byte : sample.mask(layer, head, step).bytes())
+          key += fmt::format("{:02x}", byte);
+      schedules[key + (layer == 0 && step % 2 ? "table" : "")] += kHeads;
+    }
+  uint32_t most = 0;
+  for (const auto &[key, sites] : schedules)
+    most = std::max(most, sites);
+  CHECK(info["sharing"]["schedules"]["count"] == schedules.size());
+  CHECK(info["sharing"]["schedules"]["most_sites"] == most);
+  CHECK(info["sharing"]["schedules"]["mean_sites"].get<double>() ==
+        doctest::Approx(double(kLayers * kHeads * kSteps) / double(schedules.size())));
+
+  CHECK(info["repetitive"] ==
+        Json({{"gamma", kGamma},
+              {"anchors", kAnchors},
+              {"sites", 1},
+              {"heads", {{{"layer", kLayers - 1}, {"head", kHeads - 1}, {"steps", 1}}}}}));
+  ToolRun text = runTool({"inspect", "info", package});
+  CHECK_MESSAGE(contains(text.out, "1 of 16 sites, in 1 head"), text.out);
+  CHECK_MESSAGE(contains(text.out, "8 kernels: 2.0 sites a kernel on average, 2 at most"),
+                text.out);
 }
 
 TEST_CASE_FIXTURE(Fixture, "ls lists every site once, and filters") {

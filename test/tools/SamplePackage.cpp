@@ -32,7 +32,7 @@ void Sample::writeProfile(const std::string &path) const {
   for (uint32_t step = 0; step < kSteps; ++step)
     header.steps.push_back({1000.0 - 250 * step, 1 - 0.25 * step, "transformer"});
   header.scale = 0.125;
-  header.criterion = {0.8, 0.99, 16, 0.5, 0.87, 5};
+  header.criterion = {0.8, 0.99, 16, 0.5, kGamma, kAnchors};
   header.prompts = 3;
   header.tool = "tools tests";
   auto writer = ProfileWriter::create(path, header);
@@ -45,7 +45,7 @@ void Sample::writeProfile(const std::string &path) const {
         profile.masks.push_back(m);
         profile.stepMask.push_back(step);
         bool last = layer == kLayers - 1 && head == kHeads - 1 && step == kSteps - 1;
-        profile.stats.push_back({0.9f, float(m.density()), last ? 0.95f : 0.1f, 3.0f});
+        profile.stats.push_back({0.9f, float(m.density()), last ? kRepetitive : 0.1f, 3.0f});
       }
       Status status = writer->append(profile);
       REQUIRE_MESSAGE(status, status.message());
@@ -152,6 +152,7 @@ void Sample::writePackage(const std::string &path) const {
   p.tokens = kTokens;
   p.layers = kLayers, p.heads = kHeads, p.steps = kSteps, p.headDim = kHeadDim;
   p.scale = 0.125;
+  manifest.repetition = {kGamma, kAnchors};
   manifest.archs = {"sm_90a"};
   manifest.supersetPasses = supersetPasses;
   manifest.profileDigest = std::string(64, 'a');
@@ -193,7 +194,10 @@ void Sample::writePackage(const std::string &path) const {
       uint32_t kernel = addKernel(scheduleOf(*this, layer, step), form, layer, step);
       for (uint32_t head = 0; head < kHeads; ++head) {
         writer.setRoute(layer, head, step, kernel);
-        writer.setStats(layer, head, step, {0.9f, float(mask(layer, head, step).density()), 0.1f});
+        const bool last = layer == kLayers - 1 && head == kHeads - 1 && step == kSteps - 1;
+        writer.setStats(
+            layer, head, step,
+            {0.9f, float(mask(layer, head, step).density()), last ? kRepetitive : 0.1f});
       }
     }
     writer.setIr(layer, fmt::format("module @layer_{} {{}}\n", layer));

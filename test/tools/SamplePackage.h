@@ -14,6 +14,10 @@ namespace calibatt::test {
 /// 3 x 7 x 20 = 420 tokens: 4 blocks, the last of 36.
 constexpr uint32_t kLayers = 2, kHeads = 2, kSteps = 4, kTokens = 420, kBlocks = 4, kHeadDim = 64;
 
+constexpr double kGamma = 0.87;
+constexpr uint32_t kAnchors = 5;
+constexpr float kRepetitive = 0.95f; ///< score of the repetitive site
+
 struct Sample {
   /// Fresh random masks, no row empty, the diagonal kept; site (1, 1, 3) is
   /// repetitive and dense.
