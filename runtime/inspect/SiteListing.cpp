@@ -12,17 +12,32 @@ std::string siteName(const Site &site) {
   return fmt::format("layer {}, head {}, step {}", site.layer, site.head, site.step);
 }
 
-Result<Site> parseSite(const std::string &text) {
-  uint32_t numbers[3];
+Result<SiteFilter> parseSites(const std::string &text) {
+  SiteFilter filter;
+  std::optional<uint32_t> *const parts[] = {&filter.layer, &filter.head, &filter.step};
   const char *at = text.data(), *end = at + text.size();
   for (int i = 0; i < 3; ++i) {
-    auto [next, error] = std::from_chars(at, end, numbers[i]);
+    uint32_t number = 0;
+    const bool all = at != end && *at == '*';
+    auto [next, error] =
+        all ? std::from_chars_result{at + 1, std::errc()} : std::from_chars(at, end, number);
     bool closed = i < 2 ? next != end && *next == ',' : next == end;
     if (error != std::errc() || !closed)
       return Error{fmt::format("site \"{}\": wanted LAYER,HEAD,STEP, such as 0,1,3", text)};
+    if (!all)
+      *parts[i] = number;
     at = next + 1;
   }
-  return Site{numbers[0], numbers[1], numbers[2]};
+  return filter;
+}
+
+Result<Site> parseSite(const std::string &text) {
+  auto sites = parseSites(text);
+  if (!sites)
+    return sites.takeError();
+  if (!sites->layer || !sites->head || !sites->step)
+    return Error{fmt::format("site \"{}\": wanted LAYER,HEAD,STEP, such as 0,1,3", text)};
+  return Site{*sites->layer, *sites->head, *sites->step};
 }
 
 static Status checkIndex(const PackageReader &package, const char *what, uint32_t got,

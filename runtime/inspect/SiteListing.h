@@ -24,11 +24,13 @@ Result<Site> parseSite(const std::string &text);
 /// Fails, naming the file and both numbers, where the site is outside the problem.
 Status checkSite(const PackageReader &package, const Site &site);
 
-/// Which sites `inspect ls` shows; an absent number matches all.
+/// Which sites are meant; an absent number matches all.
 struct SiteFilter {
   std::optional<uint32_t> layer, head, step;
   uint64_t limit = ~uint64_t(0); ///< rows at most
 };
+/// Parses "L,H,S" with "*" for all of a kind.
+Result<SiteFilter> parseSites(const std::string &text);
 
 /// One row of `inspect ls`.
 struct SiteRow {

@@ -2,6 +2,7 @@
 #include "runtime/inspect/SiteSchedule.h"
 
 #include "runtime/inspect/TextTable.h"
+#include "runtime/inspect/mask/MaskText.h"
 #include "runtime/src/KernelSchedule.h"
 
 #include <algorithm>
@@ -45,31 +46,26 @@ std::string runsText(const std::vector<uint16_t> &blocks) {
   return text;
 }
 
-std::string maskPicture(const SiteSchedule &schedule) {
-  const uint32_t rows = schedule.schedule.queryBlocks, cols = schedule.schedule.keyBlocks;
-  const uint32_t cell = (cols + 63) / 64;
-  static const char shades[] = ".:-=+*%@#";
-  std::string picture;
-  for (uint32_t top = 0; top < rows; top += cell) {
-    std::vector<uint32_t> kept((cols + cell - 1) / cell);
-    uint32_t bottom = std::min(rows, top + cell);
-    for (uint32_t q = top; q < bottom; ++q)
-      for (uint16_t block : schedule.keyBlocks(q))
-        ++kept[block / cell];
-    picture += "    ";
-    for (uint32_t c = 0; c < kept.size(); ++c) {
-      uint32_t area = (bottom - top) * (std::min(cols, (c + 1) * cell) - c * cell);
-      // Empty and full cells keep their own characters; the rest share the seven between.
-      picture += kept[c] == 0      ? shades[0]
-                 : kept[c] == area ? shades[8]
-                                   : shades[1 + 7 * kept[c] / area];
-    }
-    picture += '\n';
-  }
-  return picture;
+VideoShape shapeOf(const Problem &problem) {
+  return {problem.model, problem.frames,  problem.height,
+          problem.width, problem.maxText, problem.block};
 }
 
-std::string scheduleText(const SiteSchedule &site, const TextStyle &style) {
+SiteMask siteMask(const SiteRow &row, const Schedule &schedule) {
+  SiteMask mask;
+  mask.site = row.site;
+  mask.blocks = schedule.queryBlocks;
+  mask.kept.resize(size_t(schedule.queryBlocks) * schedule.keyBlocks);
+  for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
+    for (uint16_t block : schedule.row(row.site.head - row.record.headBase, q))
+      mask.kept[size_t(q) * schedule.keyBlocks + block] = 1;
+  mask.keptMass = row.stats.keptMass;
+  mask.repetition = row.stats.repetition;
+  mask.form = formName(row.form);
+  return mask;
+}
+
+std::string scheduleText(const SiteSchedule &site, const Problem &problem, const TextStyle &style) {
   const Schedule &schedule = site.schedule;
   uint64_t visits = 0;
   for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
@@ -102,13 +98,13 @@ std::string scheduleText(const SiteSchedule &site, const TextStyle &style) {
     q = end;
   }
   text += table.text(style);
-  uint32_t cell = (schedule.keyBlocks + 63) / 64;
-  std::string legend =
-      cell == 1 ? std::string("# kept, . skipped")
-                : fmt::format("one character is {0} x {0} blocks: # all kept, . none", cell);
-  text += "\n  " + style.bold("mask") + " " +
-          style.dim(fmt::format("(rows: queries, columns: keys; {})", legend)) + "\n";
-  return text + maskPicture(site);
+  const SiteMask mask = siteMask(site.row, schedule);
+  const MaskTextOptions picture;
+  text +=
+      "\n  " + style.bold("mask") + " " +
+      style.dim(fmt::format("(rows: queries, columns: keys; {})", maskTextLegend(mask, picture))) +
+      "\n";
+  return text + maskText(mask, shapeOf(problem), picture, style);
 }
 
 nlohmann::ordered_json scheduleJson(const SiteSchedule &site) {

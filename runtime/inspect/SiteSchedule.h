@@ -3,6 +3,7 @@
 
 #include "runtime/format/ScheduleImage.h"
 #include "runtime/inspect/SiteListing.h"
+#include "runtime/inspect/mask/SiteMask.h"
 
 #include <nlohmann/json.hpp>
 
@@ -26,13 +27,13 @@ Result<SiteSchedule> siteSchedule(const PackageReader &package, const Site &site
 
 /// "0-3 7 9-12": ascending runs of key blocks.
 std::string runsText(const std::vector<uint16_t> &descendingBlocks);
-/// The mask as characters, one row a line: '#' kept and '.' skipped, or, where
-/// it has more than 64 columns, one character for a square of blocks, the
-/// darker the more of it is kept.
-std::string maskPicture(const SiteSchedule &schedule);
+VideoShape shapeOf(const Problem &problem);
+/// The mask of a site from the schedule of its kernel; repetition is not marked.
+SiteMask siteMask(const SiteRow &row, const Schedule &schedule);
 
 /// What `inspect show --schedule` prints.
-std::string scheduleText(const SiteSchedule &schedule, const TextStyle &style);
+std::string scheduleText(const SiteSchedule &schedule, const Problem &problem,
+                         const TextStyle &style);
 nlohmann::ordered_json scheduleJson(const SiteSchedule &schedule);
 
 } // namespace calibatt

@@ -1,10 +1,12 @@
-// `calibatt inspect info|ls|show|extract`: what is in a package, offline.
+// `calibatt inspect info|ls|show|mask|extract`: what is in a package, offline.
 #include "runtime/inspect/PackageSummary.h"
 #include "runtime/inspect/SiteExtract.h"
 #include "runtime/inspect/SiteSchedule.h"
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/Disassembler.h"
+#include "runtime/tools/MaskCommand.h"
 #include "runtime/tools/Report.h"
+#include "runtime/tools/SiteArgument.h"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
@@ -12,35 +14,6 @@
 
 namespace calibatt {
 namespace {
-
-/// A site on the command line: "L,H,S" or three options.
-struct SiteArgument {
-  std::string text;
-  std::optional<uint32_t> layer, head, step;
-
-  void addTo(CLI::App &command) {
-    auto *positional = command.add_option("site", text, "LAYER,HEAD,STEP, such as 0,1,3");
-    for (auto [name, slot] :
-         {std::pair{"--layer", &layer}, std::pair{"--head", &head}, std::pair{"--step", &step}})
-      command.add_option(name, *slot, "Instead of the first argument")->excludes(positional);
-  }
-  Result<Site> resolve(const PackageReader &package) const {
-    Site site;
-    if (!text.empty()) {
-      auto parsed = parseSite(text);
-      if (!parsed)
-        return parsed;
-      site = *parsed;
-    } else if (layer && head && step) {
-      site = {*layer, *head, *step};
-    } else {
-      return Error{"no site: give LAYER,HEAD,STEP, or --layer, --head and --step"};
-    }
-    if (Status s = checkSite(package, site); !s)
-      return s.takeError();
-    return site;
-  }
-};
 
 void addPackageAndJson(CLI::App &command, std::string &package, bool &json) {
   command.add_option("package", package, "The package, M.calibatt")->required();
@@ -138,7 +111,7 @@ int runShow(const ShowOptions &options) {
     if (!schedule)
       return reportFailure(schedule.message());
     if (!options.json)
-      return printText(scheduleText(*schedule, stdoutStyle()));
+      return printText(scheduleText(*schedule, package->manifest().problem, stdoutStyle()));
     nlohmann::ordered_json json = siteRowJson(schedule->row);
     json["schedule"] = scheduleJson(*schedule);
     return printJson(json);
@@ -206,6 +179,7 @@ void addInspect(CLI::App &app, int &exitCode) {
   addInfo(*inspect, exitCode);
   addLs(*inspect, exitCode);
   addShow(*inspect, exitCode);
+  addMask(*inspect, exitCode);
   addExtract(*inspect, exitCode);
 }
 

@@ -20,6 +20,10 @@ TEST_CASE("a wrong command line exits with 2 and says why on stderr") {
       {"inspect", "show", "p.calibatt", "0,0,0", "--cuda", "--ptx"},
       {"inspect", "show", "p.calibatt", "0,0,0", "--layer", "1"},
       {"inspect", "extract", "p.calibatt", "0,0,0"},
+      {"inspect", "mask"},
+      {"inspect", "mask", "p.calibatt", "0,0,0", "--scale", "0"},
+      {"inspect", "mask", "p.calibatt", "0,0,0", "--characters", "runes"},
+      {"inspect", "mask", "p.calibatt", "0,*,0", "--head", "1"},
       {"verify"},
       {"verify", "p.calibatt", "--device", "tpu"},
       {"verify", "p.calibatt", "--frobnicate"},
@@ -45,6 +49,7 @@ TEST_CASE("help and version exit with 0 and go to stdout") {
        std::vector<std::vector<std::string>>{{"--help"},
                                              {"inspect", "--help"},
                                              {"inspect", "show", "--help"},
+                                             {"inspect", "mask", "--help"},
                                              {"verify", "--help"},
                                              {"bench", "--help"},
                                              {"calibrate", "--help"},
@@ -84,8 +89,8 @@ TEST_CASE("compile without the compiler fails with 1 and says where it looked") 
 TEST_CASE("the binary links neither LLVM nor CUDA, nor a C++ library, nor zstd") {
   ToolRun ldd = runProgram("/usr/bin/ldd", {toolPath()});
   REQUIRE(ldd.exitCode == 0);
-  for (const char *library :
-       {"LLVM", "MLIR", "cuda", "nvrtc", "nvJitLink", "libstdc++", "libgcc_s", "zstd", "fmt"})
+  for (const char *library : {"LLVM", "MLIR", "cuda", "nvrtc", "nvJitLink", "libstdc++", "libgcc_s",
+                              "zstd", "fmt", "libpng", "libz."})
     CHECK_MESSAGE(!contains(ldd.out, library), ldd.out);
   CHECK(contains(ldd.out, "libc.so"));
 }

@@ -6,8 +6,11 @@
 #include <fcntl.h>
 #include <fstream>
 #include <iterator>
+#include <pty.h>
 #include <spawn.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -25,6 +28,60 @@ TemporaryFolder::~TemporaryFolder() {
   std::filesystem::remove_all(path, ignored);
 }
 
+namespace {
+
+/// What exec(3) wants; the strings given have to outlive it.
+struct ProgramStart {
+  std::vector<char *> argv, envp;
+
+  ProgramStart(const std::string &program, const std::vector<std::string> &arguments,
+               const std::vector<std::string> &environment) {
+    argv.push_back(const_cast<char *>(program.c_str()));
+    for (const std::string &argument : arguments)
+      argv.push_back(const_cast<char *>(argument.c_str()));
+    argv.push_back(nullptr);
+    // The first entry of a name is the one that counts.
+    for (const std::string &entry : environment)
+      envp.push_back(const_cast<char *>(entry.c_str()));
+    for (char **entry = environ; *entry; ++entry)
+      envp.push_back(*entry);
+    envp.push_back(nullptr);
+  }
+};
+
+int exitCodeOf(pid_t child) {
+  int state = 0;
+  REQUIRE(waitpid(child, &state, 0) == child);
+  return WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+}
+
+} // namespace
+
+ToolRun runOnTerminal(const std::string &program, const std::vector<std::string> &arguments,
+                      unsigned columns, const std::vector<std::string> &environment) {
+  ProgramStart start(program, arguments, environment);
+  winsize size = {};
+  size.ws_row = 24;
+  size.ws_col = static_cast<unsigned short>(columns);
+  termios settings = {};
+  cfmakeraw(&settings);
+  int terminal = -1;
+  const pid_t child = forkpty(&terminal, nullptr, &settings, &size);
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    execve(program.c_str(), start.argv.data(), start.envp.data());
+    _exit(127);
+  }
+  ToolRun run;
+  char buffer[4096];
+  // Reading fails with EIO once the program has closed its end.
+  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;)
+    run.out.append(buffer, size_t(n));
+  close(terminal);
+  run.exitCode = exitCodeOf(child);
+  return run;
+}
+
 ToolRun runProgram(const std::string &program, const std::vector<std::string> &arguments,
                    const std::vector<std::string> &environment) {
   TemporaryFolder folder;
@@ -35,26 +92,14 @@ ToolRun runProgram(const std::string &program, const std::vector<std::string> &a
   posix_spawn_file_actions_addopen(&actions, 1, out.c_str(), O_WRONLY | O_CREAT, 0600);
   posix_spawn_file_actions_addopen(&actions, 2, err.c_str(), O_WRONLY | O_CREAT, 0600);
 
-  std::vector<char *> argv{const_cast<char *>(program.c_str())};
-  for (const std::string &argument : arguments)
-    argv.push_back(const_cast<char *>(argument.c_str()));
-  argv.push_back(nullptr);
-  // The first entry of a name is the one that counts.
-  std::vector<char *> envp;
-  for (const std::string &entry : environment)
-    envp.push_back(const_cast<char *>(entry.c_str()));
-  for (char **entry = environ; *entry; ++entry)
-    envp.push_back(*entry);
-  envp.push_back(nullptr);
-
+  ProgramStart start(program, arguments, environment);
   pid_t child = 0;
-  int failed = posix_spawn(&child, program.c_str(), &actions, nullptr, argv.data(), envp.data());
+  int failed =
+      posix_spawn(&child, program.c_str(), &actions, nullptr, start.argv.data(), start.envp.data());
   posix_spawn_file_actions_destroy(&actions);
   REQUIRE(failed == 0);
-  int state = 0;
-  REQUIRE(waitpid(child, &state, 0) == child);
   ToolRun run;
-  run.exitCode = WIFEXITED(state) ? WEXITSTATUS(state) : 128 + WTERMSIG(state);
+  run.exitCode = exitCodeOf(child);
   auto text = [](const std::string &path) {
     std::vector<uint8_t> bytes = readBytes(path);
     return std::string(bytes.begin(), bytes.end());

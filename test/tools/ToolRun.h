@@ -28,6 +28,10 @@ struct ToolRun {
 /// Runs `program` with arguments and, added to the environment, "NAME=VALUE" entries.
 ToolRun runProgram(const std::string &program, const std::vector<std::string> &arguments,
                    const std::vector<std::string> &environment = {});
+/// The same with stdin, stdout and stderr on a terminal of so many columns; what
+/// it prints is in `out`, line ends as the program wrote them.
+ToolRun runOnTerminal(const std::string &program, const std::vector<std::string> &arguments,
+                      unsigned columns, const std::vector<std::string> &environment = {});
 /// The calibatt binary of this build.
 std::string toolPath();
 inline ToolRun runTool(const std::vector<std::string> &arguments,

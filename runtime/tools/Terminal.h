@@ -1,0 +1,14 @@
+// What the terminal behind stdout is and can show.
+#pragma once
+
+#include <cstdint>
+
+namespace calibatt {
+
+bool stdoutIsTerminal();
+/// Of the terminal; else COLUMNS of the environment, else 80.
+uint32_t terminalColumns();
+/// Whether the locale's characters are UTF-8 and TERM is one that draws them.
+bool drawsUnicode();
+
+} // namespace calibatt
