@@ -7,9 +7,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
-#include <dlfcn.h>
 #include <set>
 
 using namespace calibatt;
@@ -18,13 +16,8 @@ using namespace calibatt::test;
 namespace {
 
 FakeCuda &fakeCuda() {
-  static FakeCuda *state = [] {
-    setenv("CALIBATT_LIBCUDA", CALIBATT_FAKE_CUDA, 1);
-    void *library = dlopen(CALIBATT_FAKE_CUDA, RTLD_NOW);
-    REQUIRE(library);
-    return reinterpret_cast<FakeCuda *(*)()>(dlsym(library, "fakeCudaState"))();
-  }();
-  return *state;
+  static FakeCuda &state = loadFakeCuda(CALIBATT_FAKE_CUDA);
+  return state;
 }
 
 calibatt_session_options_t cudaOptions() {

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 
 using namespace calibatt;
 using namespace calibatt::test;
@@ -9,6 +10,8 @@ using namespace calibatt::test;
 namespace {
 
 FakeCuda fake;
+std::mutex mutex; // guards it: the runtime may call from several threads
+thread_local int contextsPushed = 0;
 
 // Counts the call; the error to return where the test wants this function to fail.
 int enter(const char *function) {
@@ -16,7 +19,9 @@ int enter(const char *function) {
   return fake.failing == function ? fake.failure : 0;
 }
 
+// For the rest of the function.
 #define CALIBATT_ENTER                                                                             \
+  const std::lock_guard lock(mutex);                                                               \
   if (const int failure = enter(__func__))                                                         \
   return failure
 
@@ -68,11 +73,12 @@ int cuDevicePrimaryCtxRetain(void **context, int) {
   return 0;
 }
 int cuDevicePrimaryCtxRelease_v2(int) {
+  const std::lock_guard lock(mutex);
   --fake.retained;
   return 0;
 }
 int cuCtxGetCurrent(void **context) {
-  *context = fake.contextDepth ? kPrimary : nullptr;
+  *context = contextsPushed ? kPrimary : nullptr;
   return 0;
 }
 int cuCtxGetDevice(int *device) {
@@ -81,10 +87,13 @@ int cuCtxGetDevice(int *device) {
 }
 int cuCtxPushCurrent_v2(void *) {
   CALIBATT_ENTER;
+  ++contextsPushed;
   ++fake.contextDepth;
   return 0;
 }
 int cuCtxPopCurrent_v2(void **) {
+  const std::lock_guard lock(mutex);
+  --contextsPushed;
   --fake.contextDepth;
   return 0;
 }
@@ -196,6 +205,7 @@ int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
 // The host program's own: it makes the context current for as long as it lives.
 int cuCtxSetCurrent(void *) {
   CALIBATT_ENTER;
+  ++contextsPushed;
   ++fake.contextDepth;
   return 0;
 }

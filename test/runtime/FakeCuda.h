@@ -1,12 +1,16 @@
 // A CUDA driver of ours (FakeCuda.cpp, a shared library): it has one "GPU", records what the
-// runtime asks of it, and fails where a test tells it to.
+// runtime asks of it, and fails where a test tells it to. Several threads may call it at once; its
+// state is read and changed while none does.
 #pragma once
 
 #include "runtime/format/LaunchParams.h"
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
+#include <dlfcn.h>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -43,7 +47,7 @@ struct FakeCuda {
   std::map<uint64_t, uint64_t> allocations;          ///< address -> bytes
   std::map<std::string, int> calls;
   int dynamicShared = 0; ///< last cuKernelSetAttribute
-  int contextDepth = 0;  ///< pushes less pops
+  int contextDepth = 0;  ///< pushes less pops, of all threads
   int retained = 0;      ///< primary context
 };
 
@@ -51,3 +55,16 @@ struct FakeCuda {
 
 /// The driver's state, for the test that loaded it.
 extern "C" calibatt::test::FakeCuda *fakeCudaState();
+
+namespace calibatt::test {
+
+/// Loads the driver at `path` for this process and has the runtime open the same.
+inline FakeCuda &loadFakeCuda(const char *path) {
+  setenv("CALIBATT_LIBCUDA", path, 1);
+  void *library = dlopen(path, RTLD_NOW);
+  if (!library)
+    throw std::runtime_error(dlerror());
+  return *reinterpret_cast<FakeCuda *(*)()>(dlsym(library, "fakeCudaState"))();
+}
+
+} // namespace calibatt::test

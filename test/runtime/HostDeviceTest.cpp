@@ -7,7 +7,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <thread>
 
 using namespace calibatt;
 using namespace calibatt::test;
@@ -119,36 +118,6 @@ TEST_CASE("a session of a head range takes tensors of these heads only") {
                     lastError());
     CHECK(compareWithReference(test, sample.schedule(0, 1), 2, sample.scale).relativeRms < 1e-5);
   }
-}
-
-TEST_CASE("a session serves several threads at once") {
-  Random random;
-  CAPTURE(random.seed);
-  SampleShape shape;
-  shape.steps = 12; // more than the schedules that stay decoded
-  const SamplePackage sample(random, shape);
-  const PackageHandle package(sample.path);
-  auto options = hostOptions();
-  options.host_threads = 2;
-  const SessionHandle session(package.package, options);
-  std::vector<TestCall> calls;
-  for (uint32_t step = 0; step < shape.steps; ++step) {
-    calls.emplace_back(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, 2, shape);
-    calls.back().call.step = step;
-    // The tensors have moved with the vector's growth; their storage has not.
-  }
-  std::vector<std::thread> threads;
-  for (size_t first = 0; first < 4; ++first)
-    threads.emplace_back([&, first] {
-      for (size_t i = first; i < calls.size(); i += 4)
-        calibatt_attention(session.session, &calls[i].call);
-    });
-  for (std::thread &thread : threads)
-    thread.join();
-  for (uint32_t step = 0; step < shape.steps; ++step)
-    CHECK(compareWithReference(calls[step], sample.schedule(0, step), 0, sample.scale).relativeRms <
-          1e-5);
-  CHECK(session.stats().calls == shape.steps);
 }
 
 TEST_CASE("the executor computes the tiles it is given and touches nothing else") {
