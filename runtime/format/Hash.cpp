@@ -61,6 +61,8 @@ void Sha256::block(const uint8_t *bytes) {
 }
 
 void Sha256::update(std::span<const uint8_t> bytes) {
+  if (bytes.empty())
+    return; // memcpy takes no null pointer, not even for nothing
   size_t held = total % 64;
   total += bytes.size();
   if (held) {
