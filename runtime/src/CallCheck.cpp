@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <cstring>
 
 namespace calibatt {
 namespace {
@@ -63,9 +64,12 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
   if (call.head_dim != problem.headDim)
     return mismatch(
         call, fmt::format("package has head_dim {}, call has {}", problem.headDim, call.head_dim));
-  if (call.dtype != CALIBATT_DTYPE_BF16 && call.dtype != CALIBATT_DTYPE_F32)
-    return mismatch(
-        call, fmt::format("the call has dtype {}, wanted bf16 (0) or f32 (1)", int(call.dtype)));
+  // To C an enumeration is any number; to C++ one of its own.
+  int dtype;
+  static_assert(sizeof dtype == sizeof call.dtype);
+  std::memcpy(&dtype, &call.dtype, sizeof dtype);
+  if (dtype != CALIBATT_DTYPE_BF16 && dtype != CALIBATT_DTYPE_F32)
+    return mismatch(call, fmt::format("the call has dtype {}, wanted bf16 (0) or f32 (1)", dtype));
   if (call.scale == 0)
     call.scale = problem.scale;
   if (!(std::abs(call.scale - problem.scale) <= 1e-6 * std::abs(problem.scale)))

@@ -83,7 +83,10 @@ TEST_CASE("each condition of a call is refused with both sides, and matched with
        [](auto &c) { c.tokens = 400; }},
       {"package has head_dim 64, call has 128", [](auto &c) { c.head_dim = 128; }},
       {"the call has dtype 7, wanted bf16 (0) or f32 (1)",
-       [](auto &c) { c.dtype = calibatt_dtype_t(7); }},
+       [](auto &c) {
+         const int seven = 7; // as a C program would
+         std::memcpy(&c.dtype, &seven, sizeof seven);
+       }},
       {"package was compiled for scale 0.125, call has 0.1", [](auto &c) { c.scale = 0.1; }},
       {"package was compiled for scale 0.125, call has -0.125", [](auto &c) { c.scale = -0.125; }},
       {"package was compiled for scale 0.125, call has nan", [](auto &c) { c.scale = NAN; }},
