@@ -42,16 +42,30 @@ std::string rowClassTable(const KernelPlan &plan) {
                "static_assert(sizeof(kRowClass) == 2 * kHeads * calibatt::blockCount(kSpec));\n";
 }
 
-/// The loads of one row class, straight-line with immediate coordinates.
-/// `schedule` keeps them in functions of their own: one huge function would
-/// take the compiler minutes and gigabytes.
-void emitProducer(std::string &out, const KernelPlan &plan, size_t index) {
-  out += fmt::format("__device__ {} void produce_{}(calibatt::Producer<kSpec> p) {{\n",
-                     plan.form == Form::Full ? "__forceinline__" : "__noinline__", index);
+/// The loads of one row class, straight-line with immediate coordinates
+/// (`full`; by value, so that the state of the loads stays in registers).
+void emitLoads(std::string &out, const KernelPlan &plan, size_t index) {
+  out += fmt::format("__device__ __forceinline__ void produce_{}(calibatt::Producer<kSpec> p) {{\n",
+                     index);
   const std::vector<uint16_t> &blocks = plan.classes[index];
   for (size_t i = 0; i < blocks.size(); ++i)
     out += fmt::format("  p.visit<{}, {}>();\n", i, blocks[i]);
   out += "  p.finish();\n}\n";
+}
+
+/// The runs of one row class as immediates of the one loop that loads
+/// (`schedule`). Loads of their own for every run would take the compiler minutes.
+void emitRuns(std::string &out, const KernelPlan &plan, size_t index) {
+  out += fmt::format("__device__ __forceinline__ unsigned produce_{}(calibatt::RunLookup p) {{\n",
+                     index);
+  const std::vector<uint16_t> &blocks = plan.classes[index];
+  for (size_t begin = 0, end; begin < blocks.size(); begin = end) {
+    for (end = begin + 1;
+         end < blocks.size() && blocks[end] + 1 == blocks[end - 1] && end - begin < kMaxRunBlocks;)
+      ++end;
+    out += fmt::format("  p.run<{}, {}, {}>();\n", begin, blocks[end - 1], end - begin);
+  }
+  out += fmt::format("  return p.end<{}>();\n}}\n", blocks.size());
 }
 
 /// The steps of one row class, straight-line (`full` only).
@@ -73,12 +87,11 @@ template <typename Line> std::string switchOverClasses(const KernelPlan &plan, L
   return out + "    }\n";
 }
 
-std::string unrolledProgram(const KernelPlan &plan) {
-  std::string out = rowClassTable(plan);
+std::string fullProgram(const KernelPlan &plan) {
+  std::string out;
   for (size_t i = 0; i < plan.classes.size(); ++i) {
-    emitProducer(out, plan, i);
-    if (plan.form == Form::Full)
-      emitConsumer(out, plan, i);
+    emitLoads(out, plan, i);
+    emitConsumer(out, plan, i);
   }
   out += "struct Program {\n"
          "  unsigned rowClass;\n"
@@ -86,19 +99,33 @@ std::string unrolledProgram(const KernelPlan &plan) {
   out += switchOverClasses(plan, [](size_t i) { return fmt::format("return produce_{}(p);", i); });
   out += "  }\n"
          "  __device__ __forceinline__ void consume(calibatt::Consumer<kSpec> &c) const {\n";
-  if (plan.form == Form::Full) {
-    out +=
-        switchOverClasses(plan, [](size_t i) { return fmt::format("return consume_{}(c);", i); });
-  } else {
-    out += "    unsigned visits = 0;\n"
-           "    bool tail = false;\n";
-    out += switchOverClasses(plan, [&](size_t i) {
-      return fmt::format("visits = {}; tail = {}; break;", plan.classes[i].size(),
-                         startsWithTail(plan, plan.classes[i]));
-    });
-    out += "    c.run(visits, tail);\n";
-  }
+  out += switchOverClasses(plan, [](size_t i) { return fmt::format("return consume_{}(c);", i); });
   return out + "  }\n};\n";
+}
+
+std::string scheduleProgram(const KernelPlan &plan) {
+  std::string out;
+  for (size_t i = 0; i < plan.classes.size(); ++i)
+    emitRuns(out, plan, i);
+  out += "struct Program {\n"
+         "  unsigned rowClass;\n"
+         "  __device__ __forceinline__ unsigned runAt(unsigned visit) const {\n";
+  out += switchOverClasses(
+      plan, [](size_t i) { return fmt::format("return produce_{}({{visit}});", i); });
+  out += "    return 0;\n"
+         "  }\n"
+         "  __device__ __forceinline__ void produce(calibatt::Producer<kSpec> &p) const {\n"
+         "    calibatt::produceRuns(p, [&](unsigned visit) { return runAt(visit); });\n"
+         "  }\n"
+         "  __device__ __forceinline__ void consume(calibatt::Consumer<kSpec> &c) const {\n"
+         "    unsigned visits = 0;\n"
+         "    bool tail = false;\n";
+  out += switchOverClasses(plan, [&](size_t i) {
+    return fmt::format("visits = {}; tail = {}; break;", plan.classes[i].size(),
+                       startsWithTail(plan, plan.classes[i]));
+  });
+  return out + "    c.run(visits, tail);\n"
+               "  }\n};\n";
 }
 
 std::string sha256Hex(const std::string &text) {
@@ -120,7 +147,8 @@ Parts emitParts(const KernelPlan &plan) {
                              specText(plan.spec));
   std::string make;
   if (isUnrolled(plan)) {
-    parts.before += unrolledProgram(plan);
+    parts.before += rowClassTable(plan);
+    parts.before += plan.form == Form::Full ? fullProgram(plan) : scheduleProgram(plan);
     make = fmt::format("Program{{__shfl_sync(~0u, "
                        "(unsigned)kRowClass[head * {} + row], 0)}}",
                        blockCount(plan.spec));

@@ -165,7 +165,7 @@ def Sattn_RowClassOp : Sattn_Op<"row_class", [SingleBlock, NoTerminator, NoRegio
 }
 
 def Sattn_VisitOp : Sattn_Op<"visit", [HasParent<"RowClassOp">]> {
-  let summary = "one key block: one load of K and V and one MMA step in the emitted code";
+  let summary = "one key block: one load of K and V and one MMA step";
   let arguments = (ins I32Attr:$block, UnitAttr:$tail);
   let assemblyFormat = "$block (`tail` $tail^)? attr-dict";
 }

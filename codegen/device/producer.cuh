@@ -4,6 +4,7 @@
 
 #include "ptx/mbarrier.cuh"
 #include "ptx/tma.cuh"
+#include "runtime/format/ScheduleLayout.h"
 #include "smem_layout.cuh"
 
 namespace calibatt {
@@ -30,6 +31,14 @@ template <AttentionSpec S> struct Producer {
       loadV(visits - 1);
     previous = token;
     ++visits;
+  }
+
+  /// The key blocks of a run (packRun), from the last to the first.
+  CALIBATT_DEVICE void visitRun(u32 run) {
+    const u32 start = runTokenStart(run);
+#pragma unroll 1
+    for (u32 block = runBlocks(run); block > 0; --block)
+      visitToken(start + (block - 1) * kTileKeys);
   }
 
   /// The V block of the last visit.

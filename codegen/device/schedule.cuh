@@ -31,13 +31,8 @@ template <AttentionSpec S, Form F> struct DataProgram {
   CALIBATT_DEVICE void produce(Producer<S> &producer) const {
     if constexpr (F == Form::Runs) {
 #pragma unroll 1
-      for (u32 i = 0; i < wordCount; ++i) {
-        const u32 run = ptx::loadConstant(words + i);
-        const u32 start = runTokenStart(run);
-#pragma unroll 1
-        for (u32 block = runBlocks(run); block > 0; --block)
-          producer.visitToken(start + (block - 1) * kTileKeys);
-      }
+      for (u32 i = 0; i < wordCount; ++i)
+        producer.visitRun(ptx::loadConstant(words + i));
     } else {
 #pragma unroll 1
       for (u32 i = wordCount; i > 0; --i) {

@@ -80,7 +80,8 @@ def UnrollSchedule : SattnPass<"unroll-schedule"> {
   let summary = "writes out the visits of full and schedule kernels";
   let description = [{
     Exact. One sattn.visit a key block of a row class, from the last block to
-    the first; each becomes one load of K and V in the emitted code.
+    the first; each becomes one load of K and V, in the emitted code of `full` and
+    as part of a run of immediates in `schedule`.
   }];
 }
 

@@ -14,8 +14,11 @@ namespace {
 constexpr std::string_view kSpecLine = "constexpr calibatt::AttentionSpec kSpec{";
 constexpr std::string_view kHeadsLine = "constexpr unsigned kHeads = ";
 constexpr std::string_view kTableLine = "__device__ const unsigned short kRowClass[] = {";
+constexpr std::string_view kProducer = " produce_";
+constexpr std::string_view kProducerState = "(calibatt::";
 constexpr std::string_view kVisit = "p.visit<";
-constexpr std::string_view kProducer = "void produce_";
+constexpr std::string_view kRun = "p.run<";
+constexpr std::string_view kEnd = "return p.end<";
 
 /// Reads numbers and literal text off the front of a line.
 class Cursor {
@@ -68,7 +71,11 @@ private:
   Status parseLine(std::string_view line);
   Status parseOutside(Cursor line);
   Status parseRowClasses(Cursor line);
+  Status parseProducer(Cursor line);
   Status parseVisit(Cursor line);
+  Status parseRun(Cursor line);
+  Status parseEnd(Cursor line);
+  Status append(uint32_t index, uint32_t first, uint32_t count);
 
   const std::string &name;
   size_t lineNumber = 0;
@@ -76,6 +83,7 @@ private:
   std::optional<uint32_t> tokens, heads;
   Schedule schedule;
   bool hasTable = false;
+  bool hasRuns = false, hasEnded = false; ///< of the row class being read
 };
 
 Status EmittedParser::parse(std::string_view text) {
@@ -102,10 +110,12 @@ Status EmittedParser::parseLine(std::string_view line) {
     return parseRowClasses(Cursor(line));
   case Place::Producer:
     if (line == "}") {
+      if (hasRuns && !hasEnded)
+        return error("row class {} has runs and no end", schedule.classes.size() - 1);
       place = Place::Outside;
       return {};
     }
-    return parseVisit(Cursor(line));
+    return parseProducer(Cursor(line));
   case Place::Outside:
     break;
   }
@@ -139,12 +149,13 @@ Status EmittedParser::parseOutside(Cursor line) {
   }
   if (line.skipPast(kProducer)) {
     std::optional<uint32_t> number = line.number();
-    if (!number || !line.accept("("))
+    if (!number || !line.accept(kProducerState))
       return {};
     if (*number != schedule.classes.size())
       return error("producer of row class {}, wanted {}", *number, schedule.classes.size());
     schedule.classes.emplace_back();
     place = Place::Producer;
+    hasRuns = hasEnded = false;
   }
   return {};
 }
@@ -164,21 +175,64 @@ Status EmittedParser::parseRowClasses(Cursor line) {
   return {};
 }
 
+Status EmittedParser::parseProducer(Cursor line) {
+  if (line.accept(kVisit))
+    return parseVisit(line);
+  if (line.accept(kRun))
+    return parseRun(line);
+  if (line.accept(kEnd))
+    return parseEnd(line);
+  return {};
+}
+
 Status EmittedParser::parseVisit(Cursor line) {
-  if (!line.accept(kVisit))
-    return {};
-  std::vector<uint16_t> &row = schedule.classes.back();
   std::optional<uint32_t> index = line.number(), block;
   if (index && line.accept(", "))
     block = line.number();
   if (!block || !line.accept(">();"))
     return error("a visit is not p.visit<number, block>();");
-  if (*index != row.size())
-    return error("visit number {}, wanted {}", *index, row.size());
-  if (*block >= kMaxRows || (!row.empty() && *block >= row.back()))
-    return error("visit of block {} after block {}, wanted going down", *block,
-                 row.empty() ? kMaxRows : row.back());
-  row.push_back(uint16_t(*block));
+  return append(*index, *block, 1);
+}
+
+Status EmittedParser::parseRun(Cursor line) {
+  std::optional<uint32_t> index = line.number(), first, count;
+  if (index && line.accept(", "))
+    first = line.number();
+  if (first && line.accept(", "))
+    count = line.number();
+  if (!count || !line.accept(">();"))
+    return error("a run is not p.run<number, block, count>();");
+  if (*count == 0 || *count > kMaxRunBlocks)
+    return error("a run of {} blocks, wanted 1 to {}", *count, kMaxRunBlocks);
+  hasRuns = true;
+  return append(*index, *first, *count);
+}
+
+Status EmittedParser::parseEnd(Cursor line) {
+  std::optional<uint32_t> visits = line.number();
+  if (!visits || !line.accept(">();"))
+    return error("an end is not return p.end<visits>();");
+  if (hasEnded || *visits != schedule.classes.back().size())
+    return error("an end after {} visits, wanted one end after {}", *visits,
+                 schedule.classes.back().size());
+  hasEnded = true;
+  return {};
+}
+
+/// `count` (1 to kMaxRunBlocks) key blocks from `first` on, visited from the last
+/// to the first, as visit number `index` and following.
+Status EmittedParser::append(uint32_t index, uint32_t first, uint32_t count) {
+  std::vector<uint16_t> &row = schedule.classes.back();
+  const uint32_t before = row.empty() ? kMaxRows : row.back();
+  if (hasEnded)
+    return error("visit number {} after the end of the row class", index);
+  if (index != row.size())
+    return error("visit number {}, wanted {}", index, row.size());
+  if (first >= before || count > before - first)
+    return error("visit of block {} after block {}, wanted going down", uint64_t(first) + count - 1,
+                 before);
+  for (uint32_t i = count; i-- > 0;)
+    row.push_back(uint16_t(first + i));
   return {};
 }
 

@@ -39,7 +39,7 @@ std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form);
 /// are equal share a class, classes numbered in order of first use.
 Result<Schedule> decodeScheduleImage(std::span<const uint8_t> image, const std::string &name);
 /// Recovers the schedule of a `full` or `schedule` kernel from its emitted CUDA
-/// text: the immediates of the producer's visits and the kRowClass table.
+/// text: the immediates of the producer and the kRowClass table.
 /// Text grammar: codegen/README.md. The result is canonical.
 Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::string &name);
 /// Smallest size class (4 KiB * 4^n) that holds `bytes`.

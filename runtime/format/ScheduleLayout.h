@@ -13,7 +13,7 @@ namespace calibatt {
 /// How a schedule is baked into a kernel, from most to least unrolled.
 enum class Form : unsigned char {
   Full = 0,     ///< loads and MMA steps straight-line, no data image
-  Schedule = 1, ///< loads straight-line, immediate trip counts, no data image
+  Schedule = 1, ///< runs are immediates of the code, steps and loads in loops, no data image
   Runs = 2,     ///< data image, words are runs (see packRun)
   Table = 3,    ///< data image, words are bitmap rows
 };

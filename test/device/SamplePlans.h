@@ -70,6 +70,7 @@ inline std::vector<SamplePlan> samplePlans() {
       makeSample("table, more than one word", Form::Table, 64, 4500, 1, 0.06, 10),
       makeSample("schedule, head_dim 64", Form::Schedule, 64, 420, 2, 0.6, 9),
       makeSample("schedule, head_dim 128", Form::Schedule, 128, 420, 1, 0.7, 12),
+      makeSample("schedule, rows of several runs", Form::Schedule, 64, 1300, 1, 0.6, 15),
       makeSample("full, head_dim 64", Form::Full, 64, 420, 2, 0.6, 13),
       makeSample("full, head_dim 128", Form::Full, 128, 420, 1, 0.7, 14),
   };

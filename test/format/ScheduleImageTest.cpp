@@ -1,38 +1,17 @@
 // Data images and emitted schedules: round trips, and a strict decoder.
 #include "runtime/format/ScheduleImage.h"
+#include "test/format/EmittedText.h"
 #include "test/format/Samples.h"
-
-#include <doctest/doctest.h>
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <cstring>
+#include <doctest/doctest.h>
 #include <numeric>
 
 using namespace calibatt;
 using namespace calibatt::test;
 
 namespace {
-
-/// The text grammar of codegen/README.md, written independently of the emitter.
-std::string emittedText(const Schedule &schedule) {
-  std::string text = "#include \"kernels/attention_sm90.cuh\"\nnamespace {\n";
-  text += fmt::format("constexpr calibatt::AttentionSpec kSpec{{.head_dim = 64, .tokens = {}, "
-                      ".scale = 0x1p-3f}};\n",
-                      schedule.tokens);
-  text += fmt::format("constexpr unsigned kHeads = {};\n", schedule.heads);
-  text += "__device__ const unsigned short kRowClass[] = {\n";
-  for (uint32_t rowClass : schedule.rowClass)
-    text += fmt::format("    {},\n", rowClass);
-  text += "};\n";
-  for (size_t i = 0; i < schedule.classes.size(); ++i) {
-    text += fmt::format("__device__ void produce_{}(calibatt::Producer<kSpec> &p) {{\n", i);
-    for (size_t visit = 0; visit < schedule.classes[i].size(); ++visit)
-      text += fmt::format("  p.visit<{}, {}>();\n", visit, schedule.classes[i][visit]);
-    text += "  p.finish();\n}\n";
-  }
-  return text + "} // namespace\n";
-}
 
 /// The same rows under a shuffled class numbering with unused and doubled classes.
 Schedule renumbered(Random &random, const Schedule &schedule) {
@@ -206,53 +185,93 @@ TEST_CASE("a schedule comes back from emitted text") {
   for (int i = 0; i < 20; ++i) {
     Schedule schedule = randomSchedule(random, uint32_t(random.integer(1, 3000)),
                                        uint32_t(random.integer(1, 4)), random.real(0, 1));
-    Result<Schedule> decoded = decodeEmittedSchedule(emittedText(schedule), "kernel");
-    REQUIRE_MESSAGE(decoded, decoded.message());
-    CHECK(*decoded == canonicalSchedule(schedule));
+    for (Form form : {Form::Full, Form::Schedule}) {
+      size_t longest = random.integer(1, 30);
+      CAPTURE(longest);
+      Result<Schedule> decoded =
+          decodeEmittedSchedule(emittedText(schedule, form, longest), "kernel");
+      REQUIRE_MESSAGE(decoded, decoded.message());
+      CHECK(*decoded == canonicalSchedule(schedule));
+    }
   }
 }
 
+namespace {
+
+/// A case of damage to emitted text: what the error says, what is replaced by what.
+struct Damage {
+  const char *wanted, *from, *to;
+};
+
+void checkRefused(std::string text, const Damage &damage) {
+  size_t at = text.find(damage.from);
+  REQUIRE(at != std::string::npos);
+  text.replace(at, std::string(damage.from).size(), damage.to);
+  Result<Schedule> decoded = decodeEmittedSchedule(text, "kernel");
+  REQUIRE_MESSAGE(!decoded, damage.wanted);
+  INFO(decoded.message());
+  CHECK_MESSAGE(decoded.message().find(damage.wanted) != std::string::npos, damage.wanted);
+}
+
+} // namespace
+
 TEST_CASE("emitted text that is not a whole schedule is refused by line or field") {
   Schedule schedule{300, 1, 3, 3, {0, 1, 0}, {{2, 0}, {1, 0}}};
-  const std::string text = emittedText(schedule);
-  struct Case {
-    const char *wanted, *from, *to;
-  };
-  const Case cases[] = {
+  const std::string text = emittedText(schedule, Form::Full);
+  const Damage cases[] = {
       {"kSpec is missing", "AttentionSpec kSpec", "AttentionSpec spec"},
       {"does not say .tokens", ".tokens", ".token"},
       {"tokens is 0", ".tokens = 300", ".tokens = 0"},
       {"kHeads is missing", "kHeads = 1", "kHead = 1"},
       {"kHeads is not a number", "kHeads = 1", "kHeads = x"},
       {"kRowClass has 3 rows, but 2 heads", "kHeads = 1", "kHeads = 2"},
-      {"not a number", "    1,", "    one,"},
-      {"no comma", "    1,", "    1;"},
-      {"row 1 has class 2, but there are 2", "    1,", "    2,"},
-      {"ends inside kRowClass", "};\n", "}\n"},
+      {"not a number", " 1,", " one,"},
+      {"no comma", " 1,", " 1;"},
+      {"row 1 has class 2, but there are 2", " 1,", " 2,"},
       {"producer of row class 2, wanted 1", "produce_1", "produce_2"},
       {"visit number 2, wanted 1", "visit<1, 0>", "visit<2, 0>"},
       {"visit of block 2 after block 2", "visit<1, 0>", "visit<1, 2>"},
       {"visits block 3, but there are 3", "visit<0, 2>", "visit<0, 3>"},
+      {"visit of block 4096 after block 4096", "visit<0, 2>", "visit<0, 4096>"},
       {"is not p.visit<number, block>", "visit<0, 2>", "visit<0>"},
   };
-  for (const Case &test : cases) {
-    std::string damaged = text;
-    size_t at = damaged.find(test.from);
-    // "};" also closes kSpec, on its own line.
-    if (std::string(test.from) == "};\n")
-      at = damaged.find(test.from, damaged.find("kRowClass"));
-    REQUIRE(at != std::string::npos);
-    damaged.replace(at, std::string(test.from).size(), test.to);
-    if (std::string(test.from) == "};\n")
-      damaged.resize(at);
-    Result<Schedule> decoded = decodeEmittedSchedule(damaged, "kernel");
-    REQUIRE_FALSE(decoded);
-    INFO(decoded.message());
-    CHECK_MESSAGE(decoded.message().find(test.wanted) != std::string::npos, test.wanted);
-  }
-  Result<Schedule> none = decodeEmittedSchedule("", "kernel");
+  for (const Damage &damage : cases)
+    checkRefused(text, damage);
+  std::string cut = text.substr(0, text.find("};\n", text.find("kRowClass")));
+  Result<Schedule> none = decodeEmittedSchedule(cut, "kernel");
+  REQUIRE_FALSE(none);
+  CHECK(none.message().find("ends inside kRowClass") != std::string::npos);
+  none = decodeEmittedSchedule("", "kernel");
   REQUIRE_FALSE(none);
   CHECK(none.message() == "kernel: CUDA text: kSpec is missing, so it is no unrolled kernel");
+}
+
+TEST_CASE("emitted runs that are not the row's are refused by line") {
+  Schedule schedule{900, 1, 8, 8, {0, 1, 0, 0, 0, 0, 0, 0}, {{7, 6, 5, 2, 1}, {3}}};
+  const std::string text = emittedText(schedule, Form::Schedule);
+  REQUIRE(decodeEmittedSchedule(text, "kernel"));
+  const Damage cases[] = {
+      {"is not p.run<number, block, count>", "run<0, 5, 3>", "run<0, 5>"},
+      {"is not p.run<number, block, count>", "run<0, 5, 3>", "run<0, 5, 4294967296>"},
+      {"a run of 0 blocks, wanted 1 to 1023", "run<0, 5, 3>", "run<0, 5, 0>"},
+      {"a run of 4294967295 blocks, wanted 1 to 1023", "run<0, 5, 3>", "run<0, 5, 4294967295>"},
+      {"visit of block 4294967297 after block 4096", "run<0, 5, 3>", "run<0, 4294967295, 3>"},
+      {"visits block 8, but there are 8", "run<0, 5, 3>", "run<0, 6, 3>"},
+      {"visit of block 4096 after block 4096", "run<0, 5, 3>", "run<0, 4094, 3>"},
+      {"visit of block 5 after block 5", "run<3, 1, 2>", "run<3, 4, 2>"},
+      {"visit number 2, wanted 3", "run<3, 1, 2>", "run<2, 1, 2>"},
+      {"visit number 3, wanted 2", "run<0, 5, 3>", "run<0, 5, 2>"},
+      {"an end after 6 visits, wanted one end after 5", "end<5>", "end<6>"},
+      {"an end after 5 visits, wanted one end after 5", "end<5>();",
+       "end<5>();\n  return p.end<5>();"},
+      {"is not return p.end<visits>", "end<5>", "end<x>"},
+      {"row class 0 has runs and no end", "return p.end<5>", "return p.stop<5>"},
+      {"visit number 5 after the end", "end<5>();", "end<5>();\n  p.run<5, 0, 1>();"},
+      {"row class 1 visits nothing", "  p.run<0, 3, 1>();\n  return p.end<1>();",
+       "  return p.end<0>();"},
+  };
+  for (const Damage &damage : cases)
+    checkRefused(text, damage);
 }
 
 TEST_CASE("a capacity class is the smallest that holds the image") {

@@ -13,13 +13,23 @@ std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
     for (uint8_t byte : buildScheduleImage(randomSchedule(random, 420, 2, 0.5), form))
       seeds.back().push_back(byte);
   }
-  std::string text = "constexpr calibatt::AttentionSpec kSpec{.tokens = 300};\n"
-                     "constexpr unsigned kHeads = 1;\n"
-                     "__device__ const unsigned short kRowClass[] = {\n  0, 1, 0,\n};\n"
-                     "void produce_0() {\n  p.visit<0, 2>();\n  p.visit<1, 0>();\n}\n"
-                     "void produce_1() {\n  p.visit<0, 1>();\n}\n";
-  seeds.push_back({1});
-  seeds.back().insert(seeds.back().end(), text.begin(), text.end());
+  const std::string head = "constexpr calibatt::AttentionSpec kSpec{.tokens = 300};\n"
+                           "constexpr unsigned kHeads = 1;\n"
+                           "__device__ const unsigned short kRowClass[] = {\n  0, 1, 0,\n};\n";
+  const std::string texts[] = {
+      head + "void produce_0(calibatt::Producer<kSpec> p) {\n  p.visit<0, 2>();\n"
+             "  p.visit<1, 0>();\n}\n"
+             "void produce_1(calibatt::Producer<kSpec> p) {\n  p.visit<0, 1>();\n}\n",
+      head + "unsigned produce_0(calibatt::RunLookup p) {\n  p.run<0, 1, 2>();\n"
+             "  return p.end<2>();\n}\n"
+             "unsigned produce_1(calibatt::RunLookup p) {\n  p.run<0, 2, 1>();\n"
+             "  p.run<1, 0, 1>();\n  return p.end<2>();\n}\n",
+  };
+  for (const std::string &text : texts) {
+    test::expect(bool(decodeEmittedSchedule(text, "seed")), "a seed is a schedule");
+    seeds.push_back({1});
+    seeds.back().insert(seeds.back().end(), text.begin(), text.end());
+  }
   return seeds;
 }
 

@@ -3,6 +3,7 @@
 #include "PtxFlow.h"
 #include "test/device/SamplePlans.h"
 
+#include <fmt/format.h>
 #include <future>
 
 using namespace calibatt;
@@ -17,6 +18,7 @@ CompiledKernel compileSample(const SamplePlan &sample) {
   CHECK(kernel->report.registers == 168); // 384 threads share the whole register file
   CHECK(kernel->report.spillStores == 0);
   CHECK(kernel->report.spillLoads == 0);
+  CHECK(kernel->report.stackBytes == 0);
   CHECK(kernel->codeBytes > 4096);
   CHECK(kernel->codeBytes < kernel->cubin.size());
   CHECK(kernel->ptx.find(".entry " + symbol + "(") != std::string::npos);
@@ -28,6 +30,24 @@ size_t classVisits(const KernelPlan &plan) {
   for (const std::vector<uint16_t> &blocks : plan.classes)
     visits += blocks.size();
   return visits;
+}
+
+/// The runs of all classes as the producer's immediates (packRun).
+std::vector<uint32_t> classRuns(const KernelPlan &plan) {
+  std::vector<uint32_t> runs;
+  for (const std::vector<uint16_t> &blocks : plan.classes)
+    for (size_t i = 0, n; i < blocks.size(); i += n) {
+      for (n = 1; i + n < blocks.size() && blocks[i + n] + n == blocks[i];)
+        ++n;
+      runs.push_back(packRun(uint32_t(blocks[i] + 1 - n) * kBlock, uint32_t(n)));
+    }
+  return runs;
+}
+
+/// Whether an instruction has the number as an operand.
+bool hasImmediate(const std::string &ptx, uint32_t value) {
+  std::string text = fmt::format(" {}", value);
+  return ptx.find(text + ",") != std::string::npos || ptx.find(text + ";") != std::string::npos;
 }
 
 /// QK has head_dim / 16 instructions, PV one for each 16 of 128 keys.
@@ -54,19 +74,38 @@ TEST_CASE("full has one run of wgmma a visit and no loop at all") {
   }
 }
 
-TEST_CASE("schedule loads straight-line and computes in one loop") {
+TEST_CASE("schedule loads in one loop whose starts and trip counts are immediates") {
   for (int headDim : {64, 128}) {
     CAPTURE(headDim);
-    SamplePlan sample = makeSample("schedule", Form::Schedule, headDim, 420, 2, 0.6, freshSeed());
+    SamplePlan sample = makeSample("schedule", Form::Schedule, headDim, 900, 2, 0.6, freshSeed());
     CompiledKernel kernel = compileSample(sample);
-    CHECK(countLoads(kernel.ptx) == 2 * classVisits(sample.plan) + sample.plan.classes.size());
-    size_t computing = 0;
+    CHECK(countLoads(kernel.ptx) == 4); // K, Q and V of a visit, and the last V
+    size_t computing = 0, loading = 0;
     for (const PtxLoop &loop : ptxLoops(kernel.ptx)) {
-      CHECK(loop.loads == 0);
       computing += loop.wgmma == wgmmaPerVisit(headDim);
+      loading += loop.loads > 0;
+      CHECK((loop.wgmma == 0 || loop.loads == 0));
     }
     CHECK(computing == 1);
+    CHECK(loading >= 2); // over the runs of a row, over the blocks of a run
+    for (uint32_t run : classRuns(sample.plan))
+      CHECK_MESSAGE(hasImmediate(kernel.ptx, run), run);
+    // No schedule in memory: what is read is the tile and its row class.
+    CHECK(countLines(kernel.ptx, "ld.global") == 2);
+    CHECK(countLines(kernel.ptx, "ld.global.nc.u16") == 1);
+    for (const char *memory : {"ld.const", "ld.local", "st.local", "call"})
+      CHECK_MESSAGE(countLines(kernel.ptx, memory) == 0, memory);
   }
+}
+
+TEST_CASE("schedule takes tens of bytes a run, and no stack, where a site has thousands") {
+  SamplePlan sample = makeSample("480p", Form::Schedule, 128, 32760, 1, 0.04, freshSeed());
+  size_t classes = sample.plan.classes.size(), runs = classRuns(sample.plan).size();
+  CompiledKernel kernel = compileSample(sample);
+  CAPTURE(runs);
+  CHECK(classes == 256);
+  CHECK(runs > 2000);
+  CHECK(kernel.codeBytes < 32768 + 256 * classes + 40 * runs);
 }
 
 TEST_CASE("runs and table walk data, with the same code for every schedule") {

@@ -1,5 +1,7 @@
 #include "test/runtime/RuntimeSamples.h"
 
+#include "test/format/EmittedText.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,7 +29,7 @@ uint32_t addKernel(Random &random, PackageWriter &writer, const SampleShape &sha
   if (shape.form == Form::Runs || shape.form == Form::Table) {
     record.data = writer.addData(buildScheduleImage(schedule, shape.form));
   } else {
-    code.cuda = emittedText(schedule);
+    code.cuda = emittedText(schedule, shape.form);
     code.symbol = fmt::format("calibatt_sample_{:x}", std::hash<std::string>()(code.cuda));
   }
   record.code = writer.addCode(code);
@@ -42,26 +44,6 @@ uint32_t addKernel(Random &random, PackageWriter &writer, const SampleShape &sha
 }
 
 } // namespace
-
-std::string emittedText(const Schedule &schedule) {
-  std::string text = fmt::format("#include \"kernels/attention_sm90.cuh\"\nnamespace {{\n"
-                                 "constexpr calibatt::AttentionSpec kSpec{{.head_dim = 64, "
-                                 ".tokens = {}, .scale = 0.125f}};\n"
-                                 "constexpr unsigned kHeads = {};\n"
-                                 "__device__ const unsigned short kRowClass[] = {{\n",
-                                 schedule.tokens, schedule.heads);
-  for (uint32_t rowClass : schedule.rowClass)
-    text += fmt::format("    {},\n", rowClass);
-  text += "};\n";
-  for (size_t c = 0; c < schedule.classes.size(); ++c) {
-    text += fmt::format(
-        "__device__ __forceinline__ void produce_{}(calibatt::Producer<kSpec> &p) {{\n", c);
-    for (size_t i = 0; i < schedule.classes[c].size(); ++i)
-      text += fmt::format("  p.visit<{}, {}>();\n", i, schedule.classes[c][i]);
-    text += "}\n";
-  }
-  return text + "} // namespace\n";
-}
 
 Schedule sliceHeads(const Schedule &schedule, uint32_t begin, uint32_t count) {
   Schedule slice = schedule;

@@ -39,8 +39,6 @@ struct SamplePackage {
   }
 };
 
-/// Emitted CUDA text of an unrolled kernel, as far as its schedule goes.
-std::string emittedText(const Schedule &schedule);
 /// The schedule of some heads of another.
 Schedule sliceHeads(const Schedule &schedule, uint32_t begin, uint32_t count);
 

@@ -195,6 +195,7 @@ TEST_CASE_FIXTURE(Fixture, "show prints exactly the blocks of the mask, in every
 TEST_CASE_FIXTURE(Fixture, "show prints IR, CUDA and PTX, and says when it cannot disassemble") {
   CHECK(runTool({"inspect", "show", package, "1,0,0", "--ir"}).out == "module @layer_1 {}\n");
   CHECK(contains(runTool({"inspect", "show", package, "1,0,0", "--cuda"}).out, "p.visit<0, "));
+  CHECK(contains(runTool({"inspect", "show", package, "1,0,1", "--cuda"}).out, "p.run<0, "));
   CHECK(runTool({"inspect", "show", package, "0,0,1", "--ptx"}).out ==
         "// PTX of calibatt_table_1\n");
   CHECK(json({"inspect", "show", package, "0,0,1", "--ptx"})["ptx"] ==

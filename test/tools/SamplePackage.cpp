@@ -1,6 +1,8 @@
 // The sample's masks, its profile, and a package that computes them.
 #include "test/tools/SamplePackage.h"
 
+#include "test/format/EmittedText.h"
+
 #include <cstring>
 #include <doctest/doctest.h>
 #include <elf.h>
@@ -70,32 +72,6 @@ Schedule scheduleOf(const Sample &sample, uint32_t layer, uint32_t step) {
       schedule.rowClass.push_back(found->second);
     }
   return schedule;
-}
-
-/// The part of a kernel's text that its schedule is read from (codegen/README.md).
-static std::string emittedText(const Schedule &schedule, const std::string &symbol) {
-  std::string text = fmt::format("#include \"kernels/attention_sm90.cuh\"\nnamespace {{\n"
-                                 "constexpr calibatt::AttentionSpec kSpec{{.head_dim = {}, "
-                                 ".tokens = {}, .scale = 0.125f}};\n"
-                                 "constexpr unsigned kHeads = {};\n"
-                                 "__device__ const unsigned short kRowClass[] = {{\n",
-                                 kHeadDim, schedule.tokens, schedule.heads);
-  for (uint32_t head = 0; head < schedule.heads; ++head) {
-    text += "   ";
-    for (uint32_t row = 0; row < schedule.queryBlocks; ++row)
-      text += fmt::format(" {},", schedule.rowClass[head * schedule.queryBlocks + row]);
-    text += "\n";
-  }
-  text += "};\n";
-  for (size_t c = 0; c < schedule.classes.size(); ++c) {
-    text += fmt::format("__device__ __forceinline__ void produce_{}(calibatt::Producer<kSpec> &p) "
-                        "{{\n",
-                        c);
-    for (size_t i = 0; i < schedule.classes[c].size(); ++i)
-      text += fmt::format("  p.visit<{}, {}>();\n", i, schedule.classes[c][i]);
-    text += "}\n";
-  }
-  return text + fmt::format("}} // namespace\nextern \"C\" __global__ void {}() {{}}\n", symbol);
 }
 
 /// A linked ELF64 file whose only data are 4 KiB of the schedule symbol.
@@ -175,7 +151,8 @@ void Sample::writePackage(const std::string &path) const {
     } else {
       std::string symbol = fmt::format("calibatt_{}_{}", form == Form::Full ? "full" : "schedule",
                                        layer * kSteps + step);
-      record.code = writer.addCode(codeImage(form, symbol, emittedText(schedule, symbol)));
+      record.code = writer.addCode(
+          codeImage(form, symbol, emittedText(schedule, form, kMaxRunBlocks, kHeadDim)));
     }
     record.order = orderIndex;
     record.layer = layer;

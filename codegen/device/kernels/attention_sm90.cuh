@@ -13,6 +13,7 @@
 
 #include "consumer.cuh"
 #include "epilogue.cuh"
+#include "immediate_runs.cuh"
 #include "producer.cuh"
 #include "schedule.cuh"
 
