@@ -25,23 +25,28 @@ constexpr double kTileMicros = 3.0;
 /// Runs and Table: two dependent loads at a tile's start (2-3 us where nothing
 /// hides them; half of it is assumed hidden). Estimated.
 constexpr double kWalkMicros = 1.25;
-/// Unrolled code beyond this no longer fits the instruction cache (128 KB L1.5). Estimated.
+/// Steps unrolled beyond this no longer fit the instruction cache (128 KB L1.5). Estimated.
 constexpr double kInstructionCacheBytes = 128 * 1024;
-/// Slowdown of a step all of whose instructions miss. Estimated.
+/// Slowdown of a step all of whose instructions miss (Full: Schedule has its steps in loops).
+/// Estimated.
 constexpr double kInstructionMissPenalty = 0.25;
 
 /// Code of a kernel without its schedule: cubins of 33-40 KB, measured.
 constexpr uint64_t kKernelBytes = 36000;
-/// Unrolled code of a visit: full 7,400-10,000, schedule 450-860 bytes, measured.
+/// Unrolled code, measured: a visit of full 7,400-10,000 bytes; schedule 198 bytes a
+/// row class and 31 a run (codegen/device/NOTES.md).
 constexpr uint64_t kFullVisitBytes = 8000;
-constexpr uint64_t kScheduleVisitBytes = 650;
+constexpr uint64_t kScheduleClassBytes = 200;
+constexpr uint64_t kScheduleRunBytes = 32;
 
 /// Compile times, measured: any kernel 0.45-0.7 s; full is quadratic in the
-/// visits of one function (32 visits 22 s), schedule 4-8 ms a visit.
+/// visits of one function (32 visits 22 s); schedule 2 s for 2,000 runs, 10 s for
+/// 8,700, 69 s for 27,000.
 constexpr double kKernelSeconds = 0.6;
 constexpr double kFullKernelSeconds = 0.5;
 constexpr double kFullVisitSquaredSeconds = 0.02;
-constexpr double kScheduleVisitSeconds = 0.006;
+constexpr double kScheduleRunSeconds = 0.0005;
+constexpr double kScheduleRunSquaredSeconds = 7e-8;
 
 /// Forms within this factor of the fastest are taken to be equally fast.
 constexpr double kEquallyFast = 1.01;
@@ -88,15 +93,16 @@ double makespan(std::vector<double> tiles, uint32_t processors) {
 
 FormCost estimateCost(const ScheduleShape &shape, Form form) {
   FormCost cost;
-  double visits = double(shape.classVisits);
+  double visits = double(shape.classVisits), runs = double(shape.classRuns);
   switch (form) {
   case Form::Full:
     cost.unrolledBytes = kFullVisitBytes * shape.classVisits;
     cost.compileSeconds = kFullKernelSeconds + kFullVisitSquaredSeconds * visits * visits;
     break;
   case Form::Schedule:
-    cost.unrolledBytes = kScheduleVisitBytes * shape.classVisits;
-    cost.compileSeconds = kKernelSeconds + kScheduleVisitSeconds * visits;
+    cost.unrolledBytes = kScheduleClassBytes * shape.classes + kScheduleRunBytes * shape.classRuns;
+    cost.compileSeconds =
+        kKernelSeconds + kScheduleRunSeconds * runs + kScheduleRunSquaredSeconds * runs * runs;
     break;
   case Form::Runs:
   case Form::Table:
@@ -107,7 +113,7 @@ FormCost estimateCost(const ScheduleShape &shape, Form form) {
   cost.codeBytes = kKernelBytes + cost.unrolledBytes;
 
   double step = kStepMicros * shape.headDim / 128;
-  if (cost.unrolledBytes > 0 && double(cost.codeBytes) > kInstructionCacheBytes)
+  if (form == Form::Full && double(cost.codeBytes) > kInstructionCacheBytes)
     step *= 1 + kInstructionMissPenalty * (1 - kInstructionCacheBytes / double(cost.codeBytes));
   double tile = kTileMicros + (cost.dataBytes > 0 ? kWalkMicros : 0);
   std::vector<double> tiles;

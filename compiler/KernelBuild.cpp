@@ -17,12 +17,14 @@ namespace calibatt {
 
 namespace {
 
-/// What NVRTC takes to compile a source, from its length: unrolled visits are a
-/// line each, and every line becomes loads and waits of its own. Rounded up from
-/// the peaks of `schedule` kernels of 1,138 and 13,000 visits.
+/// What NVRTC takes to compile a source, from its length: every visit of `full` is
+/// a line that becomes loads, waits and matrix steps of its own (9 MiB; peaks of
+/// 16 to 76 visits), a run of `schedule` a line of two instructions (0.03 MiB;
+/// peaks of 1,000 to 27,000 runs). Rounded up.
 uint64_t compileBytes(const KernelSource &source) {
-  constexpr uint64_t kBase = 160 << 20, kPerByte = 40 << 10;
-  return kBase + kPerByte * source.cuda.size();
+  constexpr uint64_t kBase = 160 << 20;
+  const uint64_t perByte = source.form == Form::Full ? 192 << 10 : 1 << 10;
+  return kBase + perByte * source.cuda.size();
 }
 
 } // namespace

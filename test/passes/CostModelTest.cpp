@@ -90,10 +90,26 @@ TEST_CASE("auto unrolls what is small, and says why it stops") {
   CHECK(medium.form == Form::Schedule);
   CHECK(medium.reason.find("full is over the budget (480000 bytes") != std::string::npos);
 
-  FormChoice large = chooseForm(uniform(400, 300, 10, 600), std::nullopt, budget);
+  ScheduleShape rows = uniform(400, 300, 10, 600);
+  rows.classes = 400;
+  rows.classVisits *= 400;
+  rows.classRuns *= 400;
+  FormChoice large = chooseForm(rows, std::nullopt, budget);
   CHECK(large.form == Form::Runs);
   CHECK(large.cost.unrolledBytes == 0);
-  CHECK(large.reason.find("schedule is over the budget (195000 bytes") != std::string::npos);
+  CHECK(large.reason.find("schedule is over the budget (208000 bytes") != std::string::npos);
+}
+
+TEST_CASE("schedule costs by its runs and row classes, not by its visits") {
+  ScheduleShape few = uniform(100, 60, 5, 256), many = uniform(100, 60, 30, 256);
+  FormCost a = estimateCost(few, Form::Schedule), b = estimateCost(many, Form::Schedule);
+  CHECK(b.unrolledBytes - a.unrolledBytes == 25 * 32);
+  CHECK(b.compileSeconds > a.compileSeconds);
+  CHECK(b.micros == a.micros);
+  many.classVisits *= 2;
+  CHECK(estimateCost(many, Form::Schedule).unrolledBytes == b.unrolledBytes);
+  few.classes = 11;
+  CHECK(estimateCost(few, Form::Schedule).unrolledBytes - a.unrolledBytes == 10 * 200);
 }
 
 TEST_CASE("between runs and table the smaller data image decides") {

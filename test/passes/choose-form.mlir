@@ -2,7 +2,7 @@
 // RUN: calibatt-opt %s --sattn-choose-form | FileCheck %s --check-prefixes=CHECK,FULL
 // RUN: calibatt-opt %s --sattn-choose-form=unroll-budget-bytes=8000 | FileCheck %s --check-prefixes=CHECK,SCHEDULE
 // RUN: calibatt-opt %s --sattn-choose-form="unroll-budget-bytes=0" | FileCheck %s --check-prefixes=CHECK,NONE
-// RUN: calibatt-opt %s --sattn-choose-form=unroll-budget-seconds=0.61 | FileCheck %s --check-prefixes=CHECK,SECONDS
+// RUN: calibatt-opt %s --sattn-choose-form=unroll-budget-seconds=0.6 | FileCheck %s --check-prefixes=CHECK,SECONDS
 // RUN: calibatt-opt %s --sattn-choose-form="form=full unroll-budget-bytes=8000" 2>&1 | FileCheck %s --check-prefixes=FORCED
 // RUN: calibatt-opt %s --sattn-choose-form=form=runs | FileCheck %s --check-prefixes=CHECK,RUNS
 // RUN: not calibatt-opt %s --sattn-choose-form=form=best 2>&1 | FileCheck %s --check-prefix=WORD
@@ -16,7 +16,7 @@
 // NONE-SAME: form runs
 // NONE-SAME: reason = "auto: runs is predicted at {{[0-9.]+}} us and its data image is 112 bytes (table: 112); full is over the budget {{.*}}; schedule is over the budget
 // SECONDS-SAME: form runs
-// SECONDS-SAME: full is over the budget (0.8 s to compile, budget 0.61)
+// SECONDS-SAME: full is over the budget (0.8 s to compile, budget 0.6)
 // RUNS-SAME: form runs
 // RUNS-SAME: reason = "form runs was asked for"
 // The dense fallback never changes.
