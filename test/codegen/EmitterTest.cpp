@@ -68,3 +68,26 @@ TEST_CASE("the schedule of an unrolled kernel is read back from its text") {
       CHECK(*decoded == canonicalSchedule(sample.schedule));
     }
 }
+
+TEST_CASE("schedule has a line a run, and runs longer than a word can say are split") {
+  KernelPlan plan;
+  plan.spec.head_dim = 64;
+  plan.spec.tokens = 2000 * kTileKeys;
+  plan.spec.scale = 0.125f;
+  plan.form = Form::Schedule;
+  plan.rowClass.assign(2000, 0);
+  plan.rowClass[7] = 1;
+  plan.classes = {{}, {9, 8, 4, 2, 1, 0}};
+  for (uint16_t block = 2000; block-- > 0;)
+    plan.classes[0].push_back(block);
+  std::string text = emitKernel(plan);
+  auto has = [&](const char *lines) { return text.find(lines) != std::string::npos; };
+  CHECK(has("  p.run<0, 977, 1023>();\n  p.run<1023, 0, 977>();\n  return p.end<2000>();\n}\n"));
+  CHECK(
+      has("  p.run<0, 8, 2>();\n  p.run<2, 4, 1>();\n  p.run<3, 0, 3>();\n  return p.end<6>();\n"));
+  CHECK_FALSE(has("p.visit<"));
+  auto decoded = decodeEmittedSchedule(text, "kernel.cu");
+  REQUIRE_MESSAGE(decoded, (decoded ? "" : decoded.message()));
+  CHECK(decoded->row(0, 0) == plan.classes[0]);
+  CHECK(decoded->row(0, 7) == plan.classes[1]);
+}
