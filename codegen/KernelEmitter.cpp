@@ -22,8 +22,12 @@ bool startsWithTail(const KernelPlan &plan, const std::vector<uint16_t> &blocks)
 
 std::string specText(const AttentionSpec &spec) {
   // Hexadecimal floats are exact and the same everywhere.
-  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, {}}}", spec.head_dim,
-                     spec.tokens, spec.scale, tuningText(spec));
+  std::string grid;
+  if (spec.anchors)
+    grid = fmt::format(".grid_height = {}, .grid_width = {}, .anchors = {}, ", spec.grid_height,
+                       spec.grid_width, spec.anchors);
+  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, {}{}}}", spec.head_dim,
+                     spec.tokens, spec.scale, grid, tuningText(spec));
 }
 
 std::string rowClassTable(const KernelPlan &plan) {
@@ -81,11 +85,21 @@ void emitConsumer(std::string &out, const KernelPlan &plan, size_t index) {
 
 /// `switch (row_class)` with one line a class.
 template <typename Line> std::string switchOverClasses(const KernelPlan &plan, Line line) {
-  std::string out = "    switch (rowClass) {\n";
+  std::string out = "    switch (rowClass & ~calibatt::kEmittedPackedRow) {\n";
   for (size_t i = 0; i < plan.classes.size(); ++i)
     out += fmt::format("    case {}: {}\n", i, line(i));
   return out + "    }\n";
 }
+
+/// What every program begins with.
+constexpr std::string_view kProgramHead = "struct Program {\n"
+                                          "  unsigned rowClass;\n"
+                                          "  __device__ __forceinline__ bool exists() const {\n"
+                                          "    return rowClass != calibatt::kEmittedAbsentRow;\n"
+                                          "  }\n"
+                                          "  __device__ __forceinline__ bool isPacked() const {\n"
+                                          "    return rowClass & calibatt::kEmittedPackedRow;\n"
+                                          "  }\n";
 
 std::string fullProgram(const KernelPlan &plan) {
   std::string out;
@@ -93,9 +107,8 @@ std::string fullProgram(const KernelPlan &plan) {
     emitLoads(out, plan, i);
     emitConsumer(out, plan, i);
   }
-  out += "struct Program {\n"
-         "  unsigned rowClass;\n"
-         "  __device__ __forceinline__ void produce(calibatt::Producer<kSpec> &p) const {\n";
+  out += kProgramHead;
+  out += "  __device__ __forceinline__ void produce(calibatt::Producer<kSpec> &p) const {\n";
   out += switchOverClasses(plan, [](size_t i) { return fmt::format("return produce_{}(p);", i); });
   out += "  }\n"
          "  __device__ __forceinline__ void consume(calibatt::Consumer<kSpec> &c) const {\n";
@@ -107,9 +120,8 @@ std::string scheduleProgram(const KernelPlan &plan) {
   std::string out;
   for (size_t i = 0; i < plan.classes.size(); ++i)
     emitRuns(out, plan, i);
-  out += "struct Program {\n"
-         "  unsigned rowClass;\n"
-         "  __device__ __forceinline__ unsigned runAt(unsigned visit) const {\n";
+  out += kProgramHead;
+  out += "  __device__ __forceinline__ unsigned runAt(unsigned visit) const {\n";
   out += switchOverClasses(
       plan, [](size_t i) { return fmt::format("return produce_{}({{visit}});", i); });
   out += "    return 0;\n"
@@ -179,6 +191,19 @@ Parts emitParts(const KernelPlan &plan) {
 }
 
 } // namespace
+
+std::vector<uint16_t> emittedRowClasses(const Schedule &schedule) {
+  std::vector<uint16_t> classes;
+  classes.reserve(schedule.rowClass.size());
+  for (size_t row = 0; row < schedule.rowClass.size(); ++row) {
+    uint32_t rowClass = schedule.rowClass[row];
+    bool packed = schedule.isRepetitive(uint32_t(row / schedule.queryBlocks));
+    classes.push_back(rowClass == kAbsentRow
+                          ? uint16_t(kEmittedAbsentRow)
+                          : uint16_t(rowClass | (packed ? kEmittedPackedRow : 0)));
+  }
+  return classes;
+}
 
 std::string kernelSymbol(const KernelPlan &plan) {
   Parts parts = emitParts(plan);

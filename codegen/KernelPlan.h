@@ -3,7 +3,7 @@
 #pragma once
 
 #include "codegen/device/spec.cuh"
-#include "runtime/format/ScheduleLayout.h"
+#include "runtime/format/ScheduleImage.h"
 
 #include <cstdint>
 #include <string>
@@ -20,13 +20,16 @@ struct KernelPlan {
   /// Full and Schedule: the key blocks of each row class, in visiting order
   /// (descending; see ScheduleLayout.h). Never empty.
   std::vector<std::vector<uint16_t>> classes;
-  /// Full and Schedule: row class of every row, [heads * query_blocks].
+  /// Full and Schedule: emittedRowClasses() of the schedule, [heads * query_blocks].
   std::vector<uint16_t> rowClass;
   /// Full and Schedule: heads covered by rowClass.
   uint32_t heads = 1;
   /// Runs and Table: size in bytes of the built-in schedule symbol (a size class).
   uint32_t scheduleCapacity = 4096;
 };
+
+/// The row classes as the text has them: see kEmittedPackedRow. At most kMaxEmittedClasses.
+std::vector<uint16_t> emittedRowClasses(const Schedule &schedule);
 
 /// Name of the `extern "C" __global__` entry: `calibatt_<form>_<hash>`, where the
 /// hash covers every field of the plan that changes the code.

@@ -27,7 +27,25 @@ AttentionSpec lowerSpec(sattn::SpecAttr attr) {
   spec.ping_pong = attr.getPingPong();
   spec.lazy_rescale = attr.getLazyRescale();
   spec.watchdog = attr.getWatchdog();
+  spec.grid_height = clamp(attr.getGridHeight());
+  spec.grid_width = clamp(attr.getGridWidth());
+  spec.anchors = clamp(attr.getAnchors());
   return spec;
+}
+
+std::optional<AnchorGrid> anchorGridOf(sattn::ProblemAttr problem) {
+  AnchorGrid grid{problem.getHeight(), problem.getWidth(), problem.getAnchors()};
+  if (problem.getMaxText() != 0 || !isValid(grid, problem.getTokens()))
+    return std::nullopt;
+  return grid;
+}
+
+uint32_t tilesOfHead(sattn::RowsOp rows, uint32_t head) {
+  sattn::ProblemAttr problem = sattn::problemOf(rows);
+  if (!problem || !rows.isRepetitive(head))
+    return rows.getRows();
+  std::optional<AnchorGrid> grid = anchorGridOf(problem);
+  return grid ? packedTiles(*grid, problem.getTokens()) : rows.getRows();
 }
 
 namespace {
@@ -90,12 +108,26 @@ FailureOr<LoweredKernel> lowerKernel(sattn::KernelOp op) {
   ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
   schedule.rowClass.assign(classOf.begin(), classOf.end());
   schedule.classes = lowerClasses(op, rows);
-  for (uint32_t index : classOf)
-    lowered.visits += schedule.classes[index].size();
+  if (rows.getRepetitive()) {
+    schedule.grid = anchorGrid(plan.spec);
+    schedule.repetitive.resize(rows.getHeads());
+  }
+  for (uint32_t head = 0; head < rows.getHeads(); ++head) {
+    uint32_t tiles = tilesOfHead(rows, head);
+    if (rows.isRepetitive(head))
+      schedule.repetitive[head] = 1;
+    for (uint32_t row = 0; row < rows.getRows(); ++row) {
+      uint32_t &rowClass = schedule.rowClass[size_t(head) * rows.getRows() + row];
+      if (row >= tiles)
+        rowClass = kAbsentRow;
+      else
+        lowered.visits += schedule.classes[rowClass].size();
+    }
+  }
 
   if (op.isUnrolled()) {
     plan.classes = schedule.classes;
-    plan.rowClass.assign(classOf.begin(), classOf.end());
+    plan.rowClass = emittedRowClasses(schedule);
   } else {
     plan.scheduleCapacity = scheduleCapacityClass(scheduleImageBytes(schedule, plan.form));
   }

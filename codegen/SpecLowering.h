@@ -6,11 +6,14 @@
 
 #include "mlir/Support/LLVM.h"
 
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace calibatt::sattn {
 class KernelOp;
+class ProblemAttr;
+class RowsOp;
 class SpecAttr;
 } // namespace calibatt::sattn
 
@@ -35,6 +38,13 @@ struct LoweredKernel {
 
 /// The spec attribute as the device library's struct.
 AttentionSpec lowerSpec(sattn::SpecAttr attr);
+
+/// The anchors of a problem's repetitive heads, or nothing where its frames have none to
+/// compute (then such heads are computed whole).
+std::optional<AnchorGrid> anchorGridOf(sattn::ProblemAttr problem);
+
+/// Query tiles of head number `head`: fewer than rows where it is repetitive.
+uint32_t tilesOfHead(sattn::RowsOp rows, uint32_t head);
 
 /// Lowers a kernel that went through the whole pipeline. Fails with a diagnostic
 /// at the op's location.

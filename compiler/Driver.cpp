@@ -261,8 +261,8 @@ Status Compile::lower() {
         repetitive += profile->isRepetitive(layer, head, step);
   report.density /= double(all);
   if (repetitive)
-    remark(fmt::format("{} of {} {} repetitive; compiled as dense until repetition kernels exist",
-                       repetitive, counted(all, "site"), repetitive == 1 ? "is" : "are"));
+    remark(fmt::format("{} of {} {} repetitive", repetitive, counted(all, "site"),
+                       repetitive == 1 ? "is" : "are"));
 
   auto dense = lowerDenseKernel(*profile, options, events);
   if (!dense)

@@ -14,7 +14,8 @@ def Sattn_Problem : Sattn_Attr<"Problem", "problem"> {
   let summary = "what every kernel of a module is compiled for";
   let description = [{
     The patch grid, the sequence length in tokens (video and at most `max_text`
-    joint text tokens), and the ranges of layer, head and step.
+    joint text tokens), the ranges of layer, head and step, and the anchor rows a
+    frame of repetitive heads (0: such heads are computed whole).
 
     ```mlir
     #sattn.problem<model = "sample", frames = 3, height = 7, width = 20, tokens = 420,
@@ -28,7 +29,7 @@ def Sattn_Problem : Sattn_Attr<"Problem", "problem"> {
     "uint32_t":$tokens, "uint32_t":$max_text,
     "uint32_t":$layers, "uint32_t":$heads, "uint32_t":$steps,
     "uint32_t":$head_dim, "uint32_t":$block,
-    "::mlir::FloatAttr":$scale
+    "::mlir::FloatAttr":$scale, DefaultValuedParameter<"uint32_t", "0">:$anchors
   );
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;
@@ -44,7 +45,10 @@ def Sattn_Spec : Sattn_Attr<"Spec", "spec"> {
   let summary = "compile-time facts of a kernel, field for field an AttentionSpec";
   let parameters = (ins
     "uint32_t":$head_dim, "uint32_t":$tokens, "::mlir::FloatAttr":$scale,
-    "uint32_t":$stages, "bool":$ping_pong, "bool":$lazy_rescale, "bool":$watchdog
+    "uint32_t":$stages, "bool":$ping_pong, "bool":$lazy_rescale, "bool":$watchdog,
+    DefaultValuedParameter<"uint32_t", "0">:$grid_height,
+    DefaultValuedParameter<"uint32_t", "0">:$grid_width,
+    DefaultValuedParameter<"uint32_t", "0">:$anchors
   );
   let assemblyFormat = "`<` struct(params) `>`";
   let genVerifyDecl = 1;

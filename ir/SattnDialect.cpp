@@ -78,7 +78,7 @@ LogicalResult SattnDialect::verifyOperationAttribute(Operation *op, NamedAttribu
 LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, StringRef,
                                   uint32_t frames, uint32_t height, uint32_t width, uint32_t tokens,
                                   uint32_t maxText, uint32_t layers, uint32_t heads, uint32_t steps,
-                                  uint32_t headDim, uint32_t block, FloatAttr scale) {
+                                  uint32_t headDim, uint32_t block, FloatAttr scale, uint32_t) {
   // [1] The vocabulary has one block size.
   if (block != 128)
     return emitError() << "block is " << block << ", wanted 128";
@@ -100,8 +100,8 @@ LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, 
 }
 
 LogicalResult SpecAttr::verify(function_ref<InFlightDiagnostic()> emitError, uint32_t headDim,
-                               uint32_t tokens, FloatAttr scale, uint32_t stages, bool, bool,
-                               bool) {
+                               uint32_t tokens, FloatAttr scale, uint32_t stages, bool, bool, bool,
+                               uint32_t, uint32_t, uint32_t) {
   // [1] Sizes are at least 1. What a target can run is check-resources' business.
   if (headDim == 0 || tokens == 0 || stages == 0)
     return emitError() << "head_dim " << headDim << ", tokens " << tokens << ", stages " << stages

@@ -146,6 +146,18 @@ LogicalResult RowsOp::verify() {
     if (classOf[row] >= getClasses())
       return emitOpError() << "row " << row << " is of class " << classOf[row] << ", but there are "
                            << getClasses();
+  // [6] A repetitive head has one class.
+  if (std::optional<ArrayRef<int32_t>> repetitive = getRepetitive()) {
+    for (size_t i = 0; i < repetitive->size(); ++i) {
+      int64_t head = (*repetitive)[i], before = i ? (*repetitive)[i - 1] : -1;
+      if (head <= before || head >= getHeads())
+        return emitOpError() << "repetitive head " << head << " after " << before << " of "
+                             << getHeads() << " heads, wanted rising ones";
+      ArrayRef<uint32_t> classes = classOf.slice(head * getRows(), getRows());
+      if (!llvm::all_equal(classes))
+        return emitOpError() << "rows of repetitive head " << head << " are of several classes";
+    }
+  }
   // [3] Every class keeps something.
   size_t rowBytes = maskRowBytes(getCols());
   if (failed(checkResource(*this, "bits", getBits(), 8, getClasses() * rowBytes)))

@@ -42,7 +42,7 @@ def Sattn_SiteOp : Sattn_Op<"site", [HasParent<"::mlir::ModuleOp">,
                                      DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "one (layer, head, step) and what it computes";
   let description = [{
-    A site has a mask, or it is repetitive (and then computed whole for now).
+    A site has a mask, or it is repetitive: its kernel computes anchor rows.
     `kept`, `density` and `repetition` are the profile's scalars of the site.
 
     ```mlir
@@ -77,18 +77,29 @@ def Sattn_RowsOp : Sattn_Op<"rows", [Symbol, HasParent<"::mlir::ModuleOp">]> {
       class_of dense_resource<class_of> : tensor<8xi32> bits dense_resource<bits> : tensor<3xi8>
       runs dense_resource<runs> : tensor<8xi16> begins dense_resource<begins> : tensor<4xi32>
     ```
+    Of the heads in `repetitive` only anchor queries are computed, packed into fewer
+    tiles than `rows`; every row's output comes from its class all the same.
+
     Constraints: [1] heads, rows, cols and classes are at least 1; [2] `class_of`
-    is tensor<(heads * rows) x i32>, each below `classes`; [3] `bits` is as in a
+    is tensor<(heads * rows) x i32>, each below `classes`; [6] `repetitive` rises,
+    its heads exist, and the rows of such a head are of one class; [3] `bits` is as in a
     mask of `classes` rows, no class empty; [4] `runs` is tensor<2n x i16> and
     `begins` is tensor<(classes + 1) x i32>, both or neither, rising from 0 to n;
     [5] the runs of a class fall, do not overlap, and cover exactly its key blocks.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, I32Attr:$heads, I32Attr:$rows, I32Attr:$cols,
                        I32Attr:$classes, Sattn_Resource:$class_of, Sattn_Resource:$bits,
+                       OptionalAttr<DenseI32ArrayAttr>:$repetitive,
                        OptionalAttr<Sattn_Resource>:$runs, OptionalAttr<Sattn_Resource>:$begins);
   let assemblyFormat = [{
     $sym_name `heads` $heads `rows` $rows `cols` $cols `classes` $classes
-    `class_of` $class_of `bits` $bits (`runs` $runs^)? (`begins` $begins^)? attr-dict
+    (`repetitive` $repetitive^)? `class_of` $class_of `bits` $bits (`runs` $runs^)? (`begins` $begins^)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    /// Whether head number `head` of these is repetitive.
+    bool isRepetitive(uint32_t head) {
+      return getRepetitive() && ::llvm::is_contained(*getRepetitive(), int32_t(head));
+    }
   }];
   let hasVerifier = 1;
 }

@@ -22,6 +22,7 @@ template <AttentionSpec S> struct Consumer {
 
   SmemLayout<S> smem;
   u32 warpgroup; ///< 0 or 1, uniform
+  bool packed;   ///< Q is there already: this warpgroup gathered it (anchors.cuh)
   u32 visits = 0;
   float s[64];
   float o[S.head_dim / 2];
@@ -32,7 +33,8 @@ template <AttentionSpec S> struct Consumer {
   template <bool Tail> CALIBATT_DEVICE void first() {
     if (S.ping_pong && warpgroup == 0)
       ptx::barrierArrive(kTurn, 256);
-    ptx::mbarrierWait<S.watchdog>(smem.qFull(), 0);
+    if (S.anchors == 0 || !packed)
+      ptx::mbarrierWait<S.watchdog>(smem.qFull(), 0);
     waitFull(smem.kFull(0), 0);
     ptx::wgmmaFence();
     issueQK(0);

@@ -8,12 +8,19 @@
 
 namespace calibatt {
 
-template <AttentionSpec S>
-CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 row, u32 head,
-                               u32 batch) {
-  const u32 thread = threadIdx.x % 128, lane = thread % 32;
-  const u32 tileRow = (thread / 32) * 16 + lane / 4; // within the warpgroup's 64 rows
-  const u32 staged = c.smem.q() + c.warpgroup * 8192;
+/// Shared address of 16-byte chunk `chunk` of row `r` of a warpgroup's 64 rows of Q.
+template <AttentionSpec S> CALIBATT_DEVICE u32 stagedChunk(const Consumer<S> &c, u32 r, u32 chunk) {
+  return c.smem.q() + c.warpgroup * 8192 + (chunk / 8) * SmemLayout<S>::kHalf + r * 128 +
+         (((chunk % 8) ^ (r & 7)) << 4);
+}
+
+/// Row of a thread's fragment within the warpgroup's 64; the other is 8 below.
+CALIBATT_DEVICE u32 fragmentRow() { return threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4; }
+
+/// O, divided by the sums, in bf16 to where the warpgroup's rows of Q were; then
+/// every thread of the warpgroup, and TMA, may read it.
+template <AttentionSpec S> CALIBATT_DEVICE void stageTile(Consumer<S> &c) {
+  const u32 tileRow = fragmentRow();
 
   float inverse[kRowsPerThread];
 #pragma unroll
@@ -24,16 +31,21 @@ CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 r
   for (int j = 0; j < S.head_dim / 8; ++j) {
 #pragma unroll
     for (int i = 0; i < kRowsPerThread; ++i) {
-      const u32 r = tileRow + 8 * i;
-      u32 address = staged + (j / 8) * SmemLayout<S>::kHalf + r * 128 + (((j % 8) ^ (r & 7)) << 4) +
-                    (lane % 4) * 4;
-      ptx::storeShared(address, ptx::packBf16(c.o[4 * j + 2 * i] * inverse[i],
-                                              c.o[4 * j + 2 * i + 1] * inverse[i]));
+      ptx::storeShared(
+          stagedChunk(c, tileRow + 8 * i, j) + (threadIdx.x % 4) * 4,
+          ptx::packBf16(c.o[4 * j + 2 * i] * inverse[i], c.o[4 * j + 2 * i + 1] * inverse[i]));
     }
   }
   ptx::fenceProxyAsync();
   ptx::barrierSync(3 + c.warpgroup, 128);
+}
 
+template <AttentionSpec S>
+CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 row, u32 head,
+                               u32 batch) {
+  stageTile(c);
+  const u32 thread = threadIdx.x % 128, lane = thread % 32;
+  const u32 staged = c.smem.q() + c.warpgroup * 8192;
   const u32 token = row * kTileRows + c.warpgroup * 64;
   if (thread == 0) {
 #pragma unroll
@@ -46,7 +58,7 @@ CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 r
     float *lse = params.lse + batch * params.lse_batch_stride + head * params.lse_head_stride;
 #pragma unroll
     for (int i = 0; i < kRowsPerThread; ++i) {
-      const u32 t = token + tileRow + 8 * i;
+      const u32 t = token + fragmentRow() + 8 * i;
       if (t < S.tokens)
         lse[t] = c.softmax.logSumExp(i);
     }

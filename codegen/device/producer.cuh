@@ -13,6 +13,7 @@ template <AttentionSpec S> struct Producer {
   const LaunchParams &params;
   SmemLayout<S> smem;
   u32 row, head, batch; ///< the query tile
+  bool packed;          ///< of a repetitive head: its consumers gather Q
   u32 visits = 0;       ///< loads of K issued so far
   u32 previous = 0;     ///< token of the visit before
 
@@ -25,9 +26,10 @@ template <AttentionSpec S> struct Producer {
   /// The block of keys that starts at `token`.
   CALIBATT_DEVICE void visitToken(u32 token) {
     loadK(token);
-    if (visits == 0)
-      loadQ();
-    else
+    if (visits == 0) {
+      if (S.anchors == 0 || !packed)
+        loadQ();
+    } else
       loadV(visits - 1);
     previous = token;
     ++visits;

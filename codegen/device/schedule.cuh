@@ -1,5 +1,5 @@
 // How a kernel reads a schedule that is data: the forms `runs` and `table`.
-// Unrolled forms have a generated Program with the same two members instead.
+// Unrolled forms have a generated Program with the same members instead.
 #pragma once
 
 #include "consumer.cuh"
@@ -13,6 +13,7 @@ template <AttentionSpec S, Form F> struct DataProgram {
   const u32 *words; ///< the row's first word
   u32 wordCount, visits;
   bool tail;
+  bool packed; ///< the row holds anchor queries of a repetitive head
 
   CALIBATT_DEVICE DataProgram(const unsigned char *image, u32 row, u32 head) {
     const ScheduleHeader *header = reinterpret_cast<const ScheduleHeader *>(image);
@@ -21,12 +22,16 @@ template <AttentionSpec S, Form F> struct DataProgram {
     const u32 *entry =
         reinterpret_cast<const u32 *>(image + rows) + 2 * (head * blockCount(S) + row);
     words = reinterpret_cast<const u32 *>(image + base) + ptx::loadConstant(entry);
-    const u32 packed = ptx::loadConstant(entry + 1);
-    wordCount = packed & 0xFFFFu;
-    const u32 visitsAndTail = __shfl_sync(~0u, packed >> 16, 0);
-    visits = visitsAndTail & ~kRowStartsWithTail;
-    tail = (visitsAndTail & kRowStartsWithTail) != 0;
+    const u32 counts = ptx::loadConstant(entry + 1);
+    wordCount = counts & 0xFFFFu;
+    const u32 flags = __shfl_sync(~0u, counts >> 16, 0);
+    visits = flags & kRowVisitsMask;
+    tail = (flags & kRowStartsWithTail) != 0;
+    packed = (flags & kRowIsPacked) != 0;
   }
+
+  CALIBATT_DEVICE bool exists() const { return visits != 0; }
+  CALIBATT_DEVICE bool isPacked() const { return packed; }
 
   CALIBATT_DEVICE void produce(Producer<S> &producer) const {
     if constexpr (F == Form::Runs) {

@@ -1,7 +1,9 @@
 // What one attention kernel is specialised for. Compiled by g++ and by NVRTC,
 // so that the compiler, the kernel's static_assert and the tests share one
-// isValid() and one smemBytes(). No includes.
+// isValid() and one smemBytes(). No includes but one that has none.
 #pragma once
+
+#include "runtime/format/AnchorLayout.h"
 
 namespace calibatt {
 
@@ -10,6 +12,9 @@ struct AttentionSpec {
   int head_dim = 128;       ///< 64 or 128
   int tokens = 0;           ///< sequence length, >= 1
   float scale = 0;          ///< softmax scale on q.k, e.g. 1/sqrt(head_dim)
+  int grid_height = 0;      ///< spatial rows a frame; these three are 0 in a kernel without
+  int grid_width = 0;       ///< repetitive heads: tokens a spatial row,
+  int anchors = 0;          ///< anchor rows a frame
   int stages = 2;           ///< shared-memory stages of K and of V, 1..3
   bool ping_pong = true;    ///< the two consumer warpgroups take turns at the tensor cores
   bool lazy_rescale = true; ///< rescale O only where a new row maximum shows in the result
@@ -31,10 +36,17 @@ constexpr int smemBytes(const AttentionSpec &spec) {
   return 1024 + 1024 + tileBytes(spec) * (1 + 2 * spec.stages);
 }
 
+/// The anchors of the repetitive heads; negative numbers become ones that fit no sequence.
+constexpr AnchorGrid anchorGrid(const AttentionSpec &spec) {
+  return {unsigned(spec.grid_height), unsigned(spec.grid_width), unsigned(spec.anchors)};
+}
+
 constexpr bool isValid(const AttentionSpec &spec) {
   return (spec.head_dim == 64 || spec.head_dim == 128) && spec.tokens >= 1 &&
          spec.tokens <= (1 << 22) && spec.scale > 0 && spec.stages >= 1 && spec.stages <= 3 &&
-         smemBytes(spec) <= kMaxSmemBytes;
+         smemBytes(spec) <= kMaxSmemBytes &&
+         (spec.anchors == 0 ? spec.grid_height == 0 && spec.grid_width == 0
+                            : isValid(anchorGrid(spec), unsigned(spec.tokens)));
 }
 
 /// Query or key blocks of a kernel.

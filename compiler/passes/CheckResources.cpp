@@ -42,9 +42,10 @@ LogicalResult checkRows(sattn::KernelOp kernel, sattn::RowsOp rows) {
   if (failed(atMost(kernel, "rows", rows.getRows(), kMaxRows)) ||
       failed(atMost(kernel, "the last head", kernel.getHeadBase() + kernel.getHeads() - 1,
                     kMaxHeads - 1)) ||
-      failed(atMost(kernel, "key blocks a row", rows.getCols(), kRowStartsWithTail - 1)))
+      failed(atMost(kernel, "key blocks a row", rows.getCols(), kRowVisitsMask)))
     return failure();
-  if (kernel.isUnrolled() && failed(atMost(kernel, "row classes", rows.getClasses(), UINT16_MAX)))
+  if (kernel.isUnrolled() &&
+      failed(atMost(kernel, "row classes", rows.getClasses(), kMaxEmittedClasses)))
     return failure();
   ArrayRef<uint16_t> runs = sattn::resourceData<uint16_t>(rows.getRunsAttr());
   for (size_t i = 1; i < runs.size(); i += 2)

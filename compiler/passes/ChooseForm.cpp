@@ -1,6 +1,7 @@
 // choose-form: how far each kernel is unrolled, and the spec it is compiled for.
 #include "compiler/passes/Passes.h"
 
+#include "codegen/SpecLowering.h"
 #include "codegen/SpecTuning.h"
 #include "compiler/CostModel.h"
 
@@ -29,8 +30,10 @@ ScheduleShape shapeOf(sattn::RowsOp rows, uint32_t headDim) {
     visits.push_back(sattn::countKept(bits.slice(index * rowBytes, rowBytes)));
     shape.classVisits += visits.back();
   }
-  for (uint32_t index : sattn::resourceData<uint32_t>(rows.getClassOf()))
-    shape.tileVisits.push_back(visits[index]);
+  ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
+  for (uint32_t head = 0; head < rows.getHeads(); ++head)
+    for (uint32_t tile = 0; tile < tilesOfHead(rows, head); ++tile)
+      shape.tileVisits.push_back(visits[classOf[size_t(head) * rows.getRows() + tile]]);
   return shape;
 }
 
@@ -80,18 +83,21 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
       }
       if (choice.overBudget)
         kernel.emitWarning() << choice.reason;
-      decide(kernel, problem, tuned, choice);
+      decide(kernel, problem, rows, tuned, choice);
     }
   }
 
-  void decide(sattn::KernelOp kernel, sattn::ProblemAttr problem, const AttentionSpec &tuned,
-              const FormChoice &choice) {
+  void decide(sattn::KernelOp kernel, sattn::ProblemAttr problem, sattn::RowsOp rows,
+              const AttentionSpec &tuned, const FormChoice &choice) {
     Builder builder(&getContext());
+    AnchorGrid grid;
+    if (rows.getRepetitive())
+      grid = anchorGridOf(problem).value_or(AnchorGrid{});
     auto scale = builder.getF32FloatAttr(float(problem.getScale().getValueAsDouble()));
-    auto spec = sattn::SpecAttr::getChecked([&] { return kernel.emitError(); }, &getContext(),
-                                            problem.getHeadDim(), problem.getTokens(), scale,
-                                            uint32_t(tuned.stages), tuned.ping_pong,
-                                            tuned.lazy_rescale, tuned.watchdog);
+    auto spec = sattn::SpecAttr::getChecked(
+        [&] { return kernel.emitError(); }, &getContext(), problem.getHeadDim(),
+        problem.getTokens(), scale, uint32_t(tuned.stages), tuned.ping_pong, tuned.lazy_rescale,
+        tuned.watchdog, grid.height, grid.width, grid.anchors);
     if (!spec)
       return signalPassFailure();
     kernel.setForm(sattn::KernelForm(choice.form));

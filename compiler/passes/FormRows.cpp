@@ -1,4 +1,5 @@
 // form-rows: masks become row classes, and the kernels that walk them.
+#include "codegen/SpecLowering.h"
 #include "compiler/passes/Passes.h"
 #include "compiler/passes/Remarks.h"
 
@@ -57,6 +58,13 @@ sattn::RowsOp RowsBuilder::make(const Group &group) {
   if (blocks % 8 != 0)
     dense.back() = uint8_t((1u << blocks % 8) - 1);
 
+  // Without anchors to compute a repetitive head is a dense one.
+  const bool copyAnchors = anchorGridOf(problem).has_value();
+  std::vector<int32_t> repetitive;
+  for (sattn::SiteOp site : group)
+    if (copyAnchors && !site.getMaskAttr())
+      repetitive.push_back(int32_t(site.getHead() - sattn::SiteOp(group.front()).getHead()));
+
   llvm::StringMap<uint32_t> classes;
   std::vector<uint32_t> classOf;
   std::vector<uint8_t> bits;
@@ -79,14 +87,15 @@ sattn::RowsOp RowsBuilder::make(const Group &group) {
   return sattn::RowsOp::create(
       builder, first.getLoc(), builder.getStringAttr(name), uint32_t(group.size()), blocks, blocks,
       classes.size(), sattn::makeResource<uint32_t>(context, name + "_class_of", classOf),
-      sattn::makeResource<uint8_t>(context, name + "_bits", bits), /*runs=*/nullptr,
+      sattn::makeResource<uint8_t>(context, name + "_bits", bits),
+      repetitive.empty() ? nullptr : builder.getDenseI32ArrayAttr(repetitive), /*runs=*/nullptr,
       /*begins=*/nullptr);
 }
 
 struct FormRowsPass : impl::FormRowsBase<FormRowsPass> {
   using FormRowsBase::FormRowsBase;
 
-  void reportRepetitive(ModuleOp module);
+  void reportRepetitive(ModuleOp module, sattn::ProblemAttr problem);
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -134,21 +143,25 @@ struct FormRowsPass : impl::FormRowsBase<FormRowsPass> {
       sattn::KernelOp::create(builder, loc, name, first.getLayer(), first.getStep(),
                               first.getHead(), groupRows);
     }
-    reportRepetitive(module);
+    reportRepetitive(module, problem);
   }
 };
 
 /// One remark a (layer, head): there may be thousands of sites.
-void FormRowsPass::reportRepetitive(ModuleOp module) {
+void FormRowsPass::reportRepetitive(ModuleOp module, sattn::ProblemAttr problem) {
   llvm::MapVector<std::pair<uint32_t, uint32_t>, Group> heads;
   for (auto site : module.getOps<sattn::SiteOp>())
     if (!site.getMaskAttr())
       heads[{site.getLayer(), site.getHead()}].push_back(site);
+  std::optional<AnchorGrid> grid = anchorGridOf(problem);
+  std::string how =
+      grid ? fmt::format("computes {} of {} spatial rows a frame", grid->anchors, grid->height)
+           : fmt::format("compiled as dense: {} anchor rows do not fit frames of {} x {}",
+                         problem.getAnchors(), problem.getHeight(), problem.getWidth());
   for (auto &[key, group] : heads)
     remark(group.front(),
-           fmt::format("layer {} head {}: repetitive in {} from step {} on, compiled as dense",
-                       key.first, key.second, counted(group.size(), "step"),
-                       group.front().getStep()));
+           fmt::format("layer {} head {}: repetitive in {} from step {} on, {}", key.first,
+                       key.second, counted(group.size(), "step"), group.front().getStep(), how));
 }
 
 } // namespace

@@ -36,7 +36,7 @@ sattn::ProblemAttr makeProblem(Location loc, const ProfileHeader &header) {
       [&] { return emitError(loc); }, context, StringRef(header.model), header.grid.frames,
       header.grid.height, header.grid.width, uint32_t(header.tokens()), header.maxText,
       header.layers, header.heads, header.stepCount(), header.headDim, header.blockSize,
-      builder.getF64FloatAttr(header.scale));
+      builder.getF64FloatAttr(header.scale), header.criterion.anchors);
 }
 
 LogicalResult importInto(ModuleOp module, const ProfileReader &reader, uint32_t layer) {
@@ -144,7 +144,7 @@ OwningOpRef<ModuleOp> buildDenseModule(const ProfileHeader &header, const std::s
       /*classes=*/1, sattn::makeResource<uint32_t>(&context, "dense_class_of", classOf),
       sattn::makeResource<uint8_t>(&context, "dense_bits",
                                    ArrayRef(row.bytes().data(), row.bytes().size())),
-      /*runs=*/nullptr, /*begins=*/nullptr);
+      /*repetitive=*/nullptr, /*runs=*/nullptr, /*begins=*/nullptr);
   auto kernel = sattn::KernelOp::create(builder, loc, "dense", /*layer=*/0, /*step=*/0,
                                         /*headBase=*/0, rows);
   kernel.setDense(true);

@@ -1,9 +1,12 @@
 // order-tiles: which tile is launched when.
 #include "compiler/passes/Passes.h"
 
+#include "codegen/SpecLowering.h"
+
 #include "llvm/ADT/DenseMap.h"
 
 #include <numeric>
+#include <tuple>
 
 using namespace mlir;
 
@@ -15,31 +18,32 @@ namespace calibatt {
 namespace {
 
 /// Row ids in launch order. Ids are head-major, and the sorts are stable: rows
-/// of one length stay in the order of their queries.
+/// of one length stay in the order of their queries. The rows that a repetitive
+/// head does not have come last: their CTAs end at once.
 std::vector<uint16_t> orderOf(sattn::RowsOp rows, bool headByHead) {
   size_t rowBytes = sattn::maskRowBytes(rows.getCols());
   ArrayRef<uint8_t> bits = sattn::resourceData<uint8_t>(rows.getBits());
-  std::vector<uint32_t> visits;
+  std::vector<uint32_t> classVisits;
   for (uint32_t index = 0; index < rows.getClasses(); ++index)
-    visits.push_back(sattn::countKept(bits.slice(index * rowBytes, rowBytes)));
+    classVisits.push_back(sattn::countKept(bits.slice(index * rowBytes, rowBytes)));
   ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
+  std::vector<uint32_t> visits(classOf.size());
+  std::vector<uint64_t> headVisits(rows.getHeads());
+  for (uint32_t head = 0; head < rows.getHeads(); ++head)
+    for (uint32_t tile = 0; tile < tilesOfHead(rows, head); ++tile) {
+      size_t row = size_t(head) * rows.getRows() + tile;
+      visits[row] = classVisits[classOf[row]];
+      headVisits[head] += visits[row];
+    }
+  // What is launched earlier compares less.
+  auto key = [&](uint16_t row) {
+    uint32_t head = row / rows.getRows();
+    return std::tuple(visits[row] == 0, headByHead ? ~headVisits[head] : 0, headByHead ? head : 0,
+                      ~visits[row]);
+  };
   std::vector<uint16_t> order(classOf.size());
   std::iota(order.begin(), order.end(), uint16_t(0));
-  auto longer = [&](uint16_t a, uint16_t b) { return visits[classOf[a]] > visits[classOf[b]]; };
-  if (!headByHead) {
-    llvm::stable_sort(order, longer);
-    return order;
-  }
-  std::vector<uint64_t> headVisits(rows.getHeads());
-  for (size_t row = 0; row < classOf.size(); ++row)
-    headVisits[row / rows.getRows()] += visits[classOf[row]];
-  llvm::stable_sort(order, [&](uint16_t a, uint16_t b) {
-    uint32_t headA = a / rows.getRows(), headB = b / rows.getRows();
-    if (headA == headB)
-      return longer(a, b);
-    return headVisits[headA] != headVisits[headB] ? headVisits[headA] > headVisits[headB]
-                                                  : headA < headB;
-  });
+  llvm::stable_sort(order, [&](uint16_t a, uint16_t b) { return key(a) < key(b); });
   return order;
 }
 

@@ -22,6 +22,7 @@ typedef struct site {
   calibatt_package_info_t info;
   uint32_t layer, head, step;
   uint8_t *mask;
+  uint32_t grid[3]; /* see calibatt_site_anchors */
 } site_t;
 
 /* The tensors of one call, [1, 1, tokens, head_dim], and the log-sum-exp of every row. */
@@ -52,14 +53,20 @@ static int open_site(site_t *site, const char *path) {
   if (!site->mask || calibatt_site_mask(site->package, site->layer, site->head, site->step,
                                         site->mask, bytes) != CALIBATT_STATUS_OK)
     return failed("cannot read the site's mask");
+  if (calibatt_site_anchors(site->package, site->layer, site->head, site->step, site->grid) !=
+      CALIBATT_STATUS_OK)
+    return failed("cannot read the site's anchors");
   uint32_t kept = 0;
   for (size_t i = 0; i < bytes; ++i)
     for (unsigned bits = site->mask[i]; bits; bits &= bits - 1)
       ++kept;
   printf("%s: %u tokens, %u layers x %u heads x %u steps, for %s\n", info->model, info->tokens,
          info->layers, info->heads, info->steps, info->archs);
-  printf("layer %u, head %u, step %u keeps %u of %u blocks\n", site->layer, site->head, site->step,
+  printf("layer %u, head %u, step %u keeps %u of %u blocks", site->layer, site->head, site->step,
          kept, info->blocks * info->blocks);
+  if (site->grid[2])
+    printf(", and computes %u of the %u spatial rows of a frame", site->grid[2], site->grid[0]);
+  printf("\n");
   return 0;
 }
 
@@ -130,9 +137,9 @@ static int attention_on_gpu(const site_t *site, calibatt_session_t *session, inp
 /* Prints a line of the table; 0 where the result is right. */
 static int compare(const site_t *site, const char *device, inputs_t *in) {
   const calibatt_package_info_t *info = &site->info;
-  const reference_t reference = {in->q.values, in->k.values,   in->v.values,
-                                 info->tokens, info->head_dim, info->block,
-                                 info->blocks, info->scale,    site->mask};
+  const reference_t reference = {in->q.values,   in->k.values, in->v.values, info->tokens,
+                                 info->head_dim, info->block,  info->blocks, info->scale,
+                                 site->mask,     site->grid};
   const int bf16 = in->q.dtype == CALIBATT_DTYPE_BF16;
   const uint32_t rows = info->tokens < MAX_COMPARED_ROWS ? info->tokens : MAX_COMPARED_ROWS;
   double *weights = malloc((size_t)info->tokens * sizeof *weights);

@@ -12,10 +12,13 @@ typedef struct reference {
   uint32_t tokens, head_dim, block, blocks;
   double scale;
   const uint8_t *mask;
+  /* Of frames of grid[0] spatial rows of grid[1] tokens only grid[2] anchor rows are computed and
+   * copied to the others (calibatt_site_anchors); all 0 where every row is. */
+  const uint32_t *grid;
 } reference_t;
 
-/* o[head_dim] of one query; returns the log of the sum of exp(scale * q.k) over its kept keys.
- * `weights` has room for `tokens` numbers. */
-double reference_row(const reference_t *problem, uint32_t query, double *weights, double *o);
+/* o[head_dim] of one token, from its own query or its anchor's; returns the log of the sum of
+ * exp(scale * q.k) over its kept keys. `weights` has room for `tokens` numbers. */
+double reference_row(const reference_t *problem, uint32_t token, double *weights, double *o);
 
 #endif

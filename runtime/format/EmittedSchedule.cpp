@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <string_view>
@@ -76,11 +77,13 @@ private:
   Status parseRun(Cursor line);
   Status parseEnd(Cursor line);
   Status append(uint32_t index, uint32_t first, uint32_t count);
+  Status readHeads();
 
   const std::string &name;
   size_t lineNumber = 0;
   Place place = Place::Outside;
   std::optional<uint32_t> tokens, heads;
+  AnchorGrid grid;
   Schedule schedule;
   bool hasTable = false;
   bool hasRuns = false, hasEnded = false; ///< of the row class being read
@@ -130,6 +133,12 @@ Status EmittedParser::parseOutside(Cursor line) {
       tokens = line.number();
     if (!tokens)
       return error("kSpec does not say .tokens");
+    if (line.skipPast(".grid_height = "))
+      grid.height = line.number().value_or(0);
+    if (line.skipPast(".grid_width = "))
+      grid.width = line.number().value_or(0);
+    if (line.skipPast(".anchors = "))
+      grid.anchors = line.number().value_or(0);
     return {};
   }
   if (line.accept(kHeadsLine)) {
@@ -236,6 +245,39 @@ Status EmittedParser::append(uint32_t index, uint32_t first, uint32_t count) {
   return {};
 }
 
+/// The flags of kRowClass: the first row of a head says whether it is repetitive.
+Status EmittedParser::readHeads() {
+  std::vector<uint8_t> repetitive(schedule.heads);
+  for (size_t row = 0; row < schedule.rowClass.size(); ++row) {
+    const size_t head = row / schedule.queryBlocks, q = row % schedule.queryBlocks;
+    uint32_t &rowClass = schedule.rowClass[row];
+    if (q == 0)
+      repetitive[head] = grid.anchors && rowClass & kEmittedPackedRow;
+    if (repetitive[head] && q >= packedTiles(grid, schedule.tokens)) {
+      if (rowClass != kEmittedAbsentRow)
+        return Error{fmt::format("row {} has class {}, but head {} has {} packed rows", row,
+                                 rowClass, head, packedTiles(grid, schedule.tokens))};
+      rowClass = kAbsentRow;
+      continue;
+    }
+    if (repetitive[head])
+      rowClass ^= kEmittedPackedRow;
+    if (rowClass >= schedule.classes.size())
+      return Error{fmt::format("row {} has class {}, but there are {}", row, rowClass,
+                               schedule.classes.size())};
+    if (repetitive[head] && q && rowClass != schedule.rowClass[row - 1])
+      return Error{fmt::format("row {} differs from the row before it, but head {} is repetitive",
+                               row, head)};
+  }
+  if (grid.anchors) {
+    if (std::find(repetitive.begin(), repetitive.end(), 1) == repetitive.end())
+      return Error{fmt::format("{} anchors, but no repetitive head", grid.anchors)};
+    schedule.repetitive = std::move(repetitive);
+    schedule.grid = grid;
+  }
+  return {};
+}
+
 Result<Schedule> EmittedParser::finish() {
   auto failure = [&](const std::string &what) { return Error{name + ": CUDA text: " + what}; };
   if (!tokens || !heads || !hasTable)
@@ -262,10 +304,11 @@ Result<Schedule> EmittedParser::finish() {
       return failure(fmt::format("row class {} visits block {}, but there are {}", i, row.front(),
                                  schedule.keyBlocks));
   }
-  for (size_t row = 0; row < rows; ++row)
-    if (schedule.rowClass[row] >= schedule.classes.size())
-      return failure(fmt::format("row {} has class {}, but there are {}", row,
-                                 schedule.rowClass[row], schedule.classes.size()));
+  if (grid != AnchorGrid{} && !isValid(grid, *tokens))
+    return failure(fmt::format("{} anchors in a grid of {} x {} do not fit {} tokens", grid.anchors,
+                               grid.height, grid.width, *tokens));
+  if (Status status = readHeads(); !status)
+    return failure(status.message());
   return canonicalSchedule(schedule);
 }
 

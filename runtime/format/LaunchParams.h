@@ -18,6 +18,11 @@ struct alignas(64) TensorMap {
 /// a box of o is (64, 64, 1, 1, 1).
 struct LaunchParams {
   TensorMap q, k, v, o;
+  /// Q and O themselves, for the rows that no box of 128 tokens holds: those of repetitive heads.
+  /// Strides of batch, head, token in bytes, multiples of 16.
+  const unsigned char *q_data;
+  unsigned char *o_data;
+  long long q_strides[3], o_strides[3];
   const unsigned char *schedule; ///< data image, or null: use the built-in symbol
   const unsigned *work;          ///< work_count words of packWork, in launch order
   float *lse;                    ///< natural log-sum-exp, or null

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -107,6 +108,10 @@ Status ImageDecoder::checkHeader() const {
   if (image.size() != size)
     return error("has {} bytes, but {} rows and {} words need {}", image.size(), rows, h.word_count,
                  size);
+  const AnchorGrid grid{h.grid_height, h.grid_width, h.anchors};
+  if (grid != AnchorGrid{} && !isValid(grid, h.tokens))
+    return error("{} anchors in a grid of {} x {} do not fit {} tokens", h.anchors, h.grid_height,
+                 h.grid_width, h.tokens);
   for (unsigned reserved : h.reserved)
     if (reserved)
       return error("a reserved header field is {}, wanted 0", reserved);
@@ -202,9 +207,22 @@ Result<Schedule> ImageDecoder::decode() {
   // Rows share words; each distinct (begin, words) is decoded once.
   std::map<std::pair<uint32_t, uint32_t>, uint32_t> classAt;
   std::map<std::vector<uint16_t>, uint32_t> classes;
+  const AnchorGrid grid{header.grid_height, header.grid_width, header.anchors};
+  std::vector<uint8_t> repetitive(header.heads);
   for (uint64_t row = 0; row < rows; ++row) {
     RowEntry entry;
     std::memcpy(&entry, image.data() + header.rows_offset + row * sizeof(RowEntry), sizeof(entry));
+    // The first row of a head says what the others have to be.
+    const uint64_t head = row / header.query_blocks, q = row % header.query_blocks;
+    if (q == 0)
+      repetitive[head] = grid.anchors && entry.visits & kRowIsPacked;
+    if (repetitive[head] && q >= packedTiles(grid, header.tokens)) {
+      if (entry.begin || entry.words || entry.visits)
+        return error("row {}: is not empty, but head {} has {} packed rows", row, head,
+                     packedTiles(grid, header.tokens));
+      schedule.rowClass.push_back(kAbsentRow);
+      continue;
+    }
     auto [known, isNew] = classAt.emplace(std::pair(entry.begin, entry.words), classes.size());
     if (isNew) {
       std::vector<uint16_t> blocks;
@@ -219,12 +237,21 @@ Result<Schedule> ImageDecoder::decode() {
     }
     const std::vector<uint16_t> &blocks = schedule.classes[known->second];
     unsigned flag =
-        startsWithTail(blocks, header.tokens, header.key_blocks) ? kRowStartsWithTail : 0;
+        (startsWithTail(blocks, header.tokens, header.key_blocks) ? kRowStartsWithTail : 0) |
+        (repetitive[head] ? kRowIsPacked : 0);
     if (entry.visits != (blocks.size() | flag))
       return error("row {}: visits is {:#06x}, but its words give {:#06x}", row, entry.visits,
                    blocks.size() | flag);
+    if (repetitive[head] && q && schedule.rowClass.back() != known->second)
+      return error("row {}: differs from the row before it, but head {} is repetitive", row, head);
     visits += blocks.size();
     schedule.rowClass.push_back(known->second);
+  }
+  if (std::find(repetitive.begin(), repetitive.end(), 1) != repetitive.end()) {
+    schedule.repetitive = std::move(repetitive);
+    schedule.grid = grid;
+  } else if (grid != AnchorGrid{}) {
+    return error("has a grid with {} anchors, but no repetitive head", grid.anchors);
   }
   if (nextWord != header.word_count)
     return error("rows use {} of {} words", nextWord, header.word_count);
@@ -236,11 +263,17 @@ Result<Schedule> ImageDecoder::decode() {
 } // namespace
 
 Schedule canonicalSchedule(const Schedule &schedule) {
-  Schedule canonical{schedule.tokens, schedule.heads, schedule.queryBlocks, schedule.keyBlocks};
+  Schedule canonical = schedule;
+  canonical.rowClass.clear();
+  canonical.classes.clear();
   std::map<std::vector<uint16_t>, uint32_t> numbers;
   std::vector<uint32_t> renumber(schedule.classes.size(), UINT32_MAX);
   canonical.rowClass.reserve(schedule.rowClass.size());
   for (uint32_t rowClass : schedule.rowClass) {
+    if (rowClass == kAbsentRow) {
+      canonical.rowClass.push_back(kAbsentRow);
+      continue;
+    }
     if (renumber[rowClass] == UINT32_MAX) {
       const std::vector<uint16_t> &row = schedule.classes[rowClass];
       auto [entry, isNew] = numbers.emplace(row, uint32_t(canonical.classes.size()));
@@ -275,8 +308,15 @@ std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form) {
     words.insert(words.end(), packed.begin(), packed.end());
   }
   uint64_t visits = 0;
-  for (uint32_t rowClass : canonical.rowClass) {
+  for (size_t row = 0; row < canonical.rowClass.size(); ++row) {
+    const uint32_t rowClass = canonical.rowClass[row];
+    if (rowClass == kAbsentRow) {
+      entries.push_back({});
+      continue;
+    }
     entries.push_back(entryOfClass[rowClass]);
+    if (schedule.isRepetitive(uint32_t(row / schedule.queryBlocks)))
+      entries.back().visits |= kRowIsPacked;
     visits += canonical.classes[rowClass].size();
   }
   ScheduleHeader header{};
@@ -292,6 +332,9 @@ std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form) {
       unsigned(alignSection(sizeof(ScheduleHeader) + entries.size() * sizeof(RowEntry)));
   header.word_count = unsigned(words.size());
   header.visits = unsigned(visits);
+  header.grid_height = schedule.grid.height;
+  header.grid_width = schedule.grid.width;
+  header.anchors = schedule.grid.anchors;
   std::vector<uint8_t> image(alignSection(header.words_offset + 4 * uint64_t(words.size())));
   put(image, 0, &header, sizeof(header));
   put(image, header.rows_offset, entries.data(), entries.size() * sizeof(RowEntry));

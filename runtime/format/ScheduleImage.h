@@ -1,6 +1,7 @@
 // Builds and decodes data images (ScheduleLayout.h) on the host.
 #pragma once
 
+#include "runtime/format/AnchorLayout.h"
 #include "runtime/format/Result.h"
 #include "runtime/format/ScheduleLayout.h"
 
@@ -11,18 +12,32 @@
 
 namespace calibatt {
 
+/// Row class of the rows that a repetitive head does not have.
+constexpr uint32_t kAbsentRow = UINT32_MAX;
+
 /// A schedule as lists: what every form, decoded, comes back to.
 struct Schedule {
   uint32_t tokens = 0;
   uint32_t heads = 0;
   uint32_t queryBlocks = 0, keyBlocks = 0;
-  /// [heads * queryBlocks] row class of each row.
+  /// [heads * queryBlocks] row class of each row; kAbsentRow behind the packed tiles of a
+  /// repetitive head.
   std::vector<uint32_t> rowClass;
   /// Key blocks of each class in visiting order: strictly descending, not empty.
   std::vector<std::vector<uint16_t>> classes;
+  /// [heads] 1 where a head computes its anchor rows only; empty where none does.
+  std::vector<uint8_t> repetitive = {};
+  AnchorGrid grid = {}; ///< of the repetitive heads
 
+  bool isRepetitive(uint32_t head) const { return !repetitive.empty() && repetitive[head]; }
+  /// Rows of a head: its packed tiles where it is repetitive.
+  uint32_t rowsOf(uint32_t head) const {
+    return isRepetitive(head) ? packedTiles(grid, tokens) : queryBlocks;
+  }
+  /// The key blocks that the outputs of query block q come from; all of a repetitive head's
+  /// come from the same.
   const std::vector<uint16_t> &row(uint32_t head, uint32_t q) const {
-    return classes[rowClass[size_t(head) * queryBlocks + q]];
+    return classes[rowClass[size_t(head) * queryBlocks + (isRepetitive(head) ? 0 : q)]];
   }
   bool operator==(const Schedule &) const = default;
 };

@@ -46,15 +46,20 @@ struct ScheduleHeader {
   unsigned words_offset; ///< bytes from the image start to the words
   unsigned word_count;   ///< number of words
   unsigned visits;       ///< sum of visits over all rows (< 2^32)
-  unsigned reserved[5];  ///< zero
+  unsigned grid_height;  ///< AnchorGrid of the repetitive heads; all zero where there is none
+  unsigned grid_width;
+  unsigned anchors;
+  unsigned reserved[2]; ///< zero
 };
 
 /// One row (query block) of one head: heads-major, row = head * query_blocks + q.
-/// Equal rows share their words.
+/// Equal rows share their words. A row of a repetitive head is a tile of packed
+/// anchor queries (AnchorLayout.h); of its rows the first packedTiles() exist, the
+/// entries of the others are zero.
 struct RowEntry {
   unsigned begin;        ///< index of the first word
   unsigned short words;  ///< runs of the row (Runs), words of the bitmap (Table)
-  unsigned short visits; ///< key blocks visited, 1..32767 | kRowStartsWithTail
+  unsigned short visits; ///< key blocks visited, 1..16383 | kRowStartsWithTail | kRowIsPacked
 };
 
 constexpr unsigned kScheduleMagic = 0x53414331u; // "1CAS"
@@ -62,6 +67,15 @@ constexpr unsigned kScheduleVersion = 1;
 constexpr unsigned kBlock = 128;
 /// Set in RowEntry::visits when the first visit is the tail block of the keys.
 constexpr unsigned kRowStartsWithTail = 0x8000u;
+/// Set in RowEntry::visits of a row of a repetitive head.
+constexpr unsigned kRowIsPacked = 0x4000u;
+constexpr unsigned kRowVisitsMask = 0x3FFFu;
+
+/// The row classes of an unrolled kernel's text, 16 bits a row: the number of the
+/// class, with a flag where the row is one of packed anchor queries, or absent.
+constexpr unsigned kEmittedPackedRow = 0x8000u;
+constexpr unsigned kEmittedAbsentRow = 0xFFFFu;
+constexpr unsigned kMaxEmittedClasses = 0x7FFFu;
 
 /// A run covers `blocks` blocks of 128 keys from token `token_start` on; it is
 /// walked from its last block to its first, and the runs of a row are stored

@@ -41,7 +41,7 @@ public:
       launch.lse = call.lse;
       launch.lseBatchStride = call.lse_strides[0];
       launch.lseHeadStride = call.lse_strides[1];
-      const auto tiles = hostTiles(**schedule, call.batch, kernel.headBegin, kernel.headCount);
+      const auto tiles = hostTiles(launch, call.batch, kernel.headBegin, kernel.headCount);
       if (Status ran = runHostTiles(launch, tiles, threads); !ran)
         return {CALIBATT_STATUS_BAD_PACKAGE, package->reader.path() + ": " + ran.message()};
     }

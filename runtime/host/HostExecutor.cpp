@@ -49,13 +49,21 @@ void loadRow(const char *from, HostDtype dtype, int count, float factor, float *
       to[d] *= factor;
 }
 
+/// Row r of a tile: the query it computes, and the tokens its output goes to.
+PackedQuery queryOf(const HostLaunch &launch, const HostTile &tile, int r) {
+  const uint32_t index = tile.row * kBlock + uint32_t(r);
+  return launch.schedule->isRepetitive(tile.head - launch.headBase)
+             ? packedQuery(launch.schedule->grid, index)
+             : PackedQuery{index, index, 1};
+}
+
 void loadQueries(const HostLaunch &launch, const HostTile &tile, int rows, TileState &state) {
   const float factor = float(launch.scale * std::numbers::log2e);
-  const uint64_t first = uint64_t(tile.row) * kBlock;
   std::memset(state.q, 0, sizeof state.q);
   for (int r = 0; r < rows; ++r)
-    loadRow(rowAddress(launch.q, launch.dtype, launch.qStrides, tile, first + uint64_t(r)),
-            launch.dtype, int(launch.headDim), factor, state.q + r * kTileStride);
+    loadRow(
+        rowAddress(launch.q, launch.dtype, launch.qStrides, tile, queryOf(launch, tile, r).token),
+        launch.dtype, int(launch.headDim), factor, state.q + r * kTileStride);
 }
 
 void loadKeysAndValues(const HostLaunch &launch, const HostTile &tile, uint64_t first, int keys,
@@ -86,40 +94,45 @@ void loadKeysAndValues(const HostLaunch &launch, const HostTile &tile, uint64_t 
 
 void storeTile(const HostLaunch &launch, const HostTile &tile, int rows, TileState &state) {
   const int dim = int(launch.headDim);
-  const uint64_t first = uint64_t(tile.row) * kBlock;
   for (int r = 0; r < rows; ++r) {
     float *o = state.o + r * kTileStride;
     const float inverse = 1.0f / state.sum[r];
-    for (int d = 0; d < dim; ++d)
+    uint16_t bits[kBlock];
+    for (int d = 0; d < dim; ++d) {
       o[d] *= inverse;
-    char *to = const_cast<char *>(
-        rowAddress(launch.o, launch.dtype, launch.oStrides, tile, first + uint64_t(r)));
-    if (launch.dtype == HostDtype::F32) {
-      std::memcpy(to, o, size_t(dim) * 4);
-    } else {
-      uint16_t bits[kBlock];
-      for (int d = 0; d < dim; ++d)
-        bits[d] = floatToBf16(o[d]);
-      std::memcpy(to, bits, size_t(dim) * 2);
+      bits[d] = floatToBf16(o[d]);
     }
-    if (launch.lse)
-      launch.lse[int64_t(tile.batch) * launch.lseBatchStride +
-                 int64_t(tile.head) * launch.lseHeadStride + int64_t(first) + r] =
-          float((double(state.max[r]) + std::log2(double(state.sum[r]))) * std::numbers::ln2);
+    const bool wide = launch.dtype == HostDtype::F32;
+    const void *from = wide ? static_cast<const void *>(o) : bits;
+    const float lse =
+        float((double(state.max[r]) + std::log2(double(state.sum[r]))) * std::numbers::ln2);
+    const PackedQuery query = queryOf(launch, tile, r);
+    for (uint32_t copy = 0; copy < query.copies; ++copy) {
+      const uint64_t token = query.first + uint64_t(copy) * launch.schedule->grid.width;
+      std::memcpy(
+          const_cast<char *>(rowAddress(launch.o, launch.dtype, launch.oStrides, tile, token)),
+          from, size_t(dim) * (wide ? 4 : 2));
+      if (launch.lse)
+        launch.lse[int64_t(tile.batch) * launch.lseBatchStride +
+                   int64_t(tile.head) * launch.lseHeadStride + int64_t(token)] = lse;
+    }
   }
 }
 
 void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
   const Schedule &schedule = *launch.schedule;
-  const auto rowsAt = [&](uint32_t block) {
-    return int(std::min<uint64_t>(kBlock, schedule.tokens - uint64_t(block) * kBlock));
+  const auto rowsAt = [&](uint32_t block, uint64_t length) {
+    return int(std::min<uint64_t>(kBlock, length - uint64_t(block) * kBlock));
   };
-  const int rows = rowsAt(tile.row);
+  const uint32_t head = tile.head - launch.headBase;
+  const int rows =
+      rowsAt(tile.row, schedule.isRepetitive(head) ? packedQueries(schedule.grid, schedule.tokens)
+                                                   : schedule.tokens);
   loadQueries(launch, tile, rows, state);
   beginTile(state, int(launch.headDim));
   const VisitKeyBlock visit = tileKernels().front().visit;
-  for (uint16_t block : schedule.row(tile.head - launch.headBase, tile.row)) {
-    const int keys = rowsAt(block);
+  for (uint16_t block : schedule.row(head, tile.row)) {
+    const int keys = rowsAt(block, schedule.tokens);
     loadKeysAndValues(launch, tile, uint64_t(block) * kBlock, keys, state);
     visit(state, int(launch.headDim), keys);
   }
@@ -128,13 +141,13 @@ void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
 
 } // namespace
 
-std::vector<HostTile> hostTiles(const Schedule &schedule, uint32_t batch, uint32_t headBegin,
+std::vector<HostTile> hostTiles(const HostLaunch &launch, uint32_t batch, uint32_t headBegin,
                                 uint32_t headCount) {
   std::vector<HostTile> tiles;
-  tiles.reserve(size_t(batch) * headCount * schedule.queryBlocks);
+  tiles.reserve(size_t(batch) * headCount * launch.schedule->queryBlocks);
   for (uint32_t b = 0; b < batch; ++b)
     for (uint32_t h = headBegin; h < headBegin + headCount; ++h)
-      for (uint32_t row = 0; row < schedule.queryBlocks; ++row)
+      for (uint32_t row = 0; row < launch.schedule->rowsOf(h - launch.headBase); ++row)
         tiles.push_back({b, h, row});
   return tiles;
 }
@@ -144,7 +157,8 @@ Status runHostTiles(const HostLaunch &launch, std::span<const HostTile> tiles, u
   if (launch.headDim != 64 && launch.headDim != 128)
     return Error{fmt::format("host device: head_dim {} is neither 64 nor 128", launch.headDim)};
   for (const HostTile &tile : tiles)
-    if (tile.head - launch.headBase >= schedule.heads || tile.row >= schedule.queryBlocks)
+    if (tile.head - launch.headBase >= schedule.heads ||
+        tile.row >= schedule.rowsOf(tile.head - launch.headBase))
       return Error{fmt::format("host device: tile (head {}, row {}) is outside the schedule of {} "
                                "heads from {} on and {} rows",
                                tile.head, tile.row, schedule.heads, launch.headBase,

@@ -38,8 +38,9 @@ struct HostTile {
   uint32_t batch = 0, head = 0, row = 0;
 };
 
-/// Every tile of `batch` entries and tensor heads [headBegin, headBegin + headCount).
-std::vector<HostTile> hostTiles(const Schedule &schedule, uint32_t batch, uint32_t headBegin,
+/// Every tile of `batch` entries and tensor heads [headBegin, headBegin + headCount) of a launch,
+/// which has to cover these heads.
+std::vector<HostTile> hostTiles(const HostLaunch &launch, uint32_t batch, uint32_t headBegin,
                                 uint32_t headCount);
 
 /// Computes the given tiles (any subset, in any order) on `threads` threads (0: one per CPU) and

@@ -72,6 +72,28 @@ template <typename T> calibatt_status_t writeStruct(const char *function, T valu
   return CALIBATT_STATUS_OK;
 }
 
+// A site's place in the schedule of its kernel.
+struct SiteHead {
+  std::shared_ptr<const Schedule> schedule;
+  uint32_t head = 0;
+};
+
+Outcome siteHead(const PackageState &state, uint32_t layer, uint32_t head, uint32_t step,
+                 SiteHead &site) {
+  const Problem &problem = state.reader.manifest().problem;
+  if (layer >= problem.layers || head >= problem.heads || step >= problem.steps)
+    return {CALIBATT_STATUS_MISMATCH,
+            fmt::format("site (layer {}, head {}, step {}) is outside the package's {}, {} and {}",
+                        layer, head, step, counted(problem.layers, "layer"),
+                        counted(problem.heads, "head"), counted(problem.steps, "step"))};
+  const LaunchPlan plan = planLaunches(state.reader, {head, 1}, layer, step);
+  auto schedule = state.schedules.get(plan.launches.front().kernel);
+  if (!schedule)
+    return {CALIBATT_STATUS_BAD_PACKAGE, schedule.message()};
+  site = {schedule.take(), 0 - plan.launches.front().headBase};
+  return {};
+}
+
 } // namespace
 
 const char *calibatt_version(void) { return CALIBATT_VERSION; }
@@ -152,28 +174,36 @@ calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t
   return guarded([&] {
     if (!package || !bits)
       return nullArgument("calibatt_site_mask", package ? "bits" : "package");
-    const PackageReader &reader = package->state->reader;
-    const Problem &problem = reader.manifest().problem;
-    if (layer >= problem.layers || head >= problem.heads || step >= problem.steps)
-      return fail(CALIBATT_STATUS_MISMATCH,
-                  fmt::format("site (layer {}, head {}, step {}) is outside the package's {}, "
-                              "{} and {}",
-                              layer, head, step, counted(problem.layers, "layer"),
-                              counted(problem.heads, "head"), counted(problem.steps, "step")));
+    const Problem &problem = package->state->reader.manifest().problem;
+    SiteHead site;
+    if (Outcome found = siteHead(*package->state, layer, head, step, site); !found.ok())
+      return finish(std::move(found));
     const size_t rowBytes = (problem.blocks() + 7) / 8;
     if (bytes != problem.blocks() * rowBytes)
       return fail(CALIBATT_STATUS_INVALID_ARGUMENT,
                   fmt::format("calibatt_site_mask: {} bytes given, wanted {} ({} rows of {})",
                               bytes, problem.blocks() * rowBytes, problem.blocks(), rowBytes));
-    const LaunchPlan plan = planLaunches(reader, {head, 1}, layer, step);
-    const uint32_t kernel = plan.launches.front().kernel;
-    auto schedule = package->state->schedules.get(kernel);
-    if (!schedule)
-      return fail(CALIBATT_STATUS_BAD_PACKAGE, schedule.message());
     std::memset(bits, 0, bytes);
     for (uint32_t row = 0; row < problem.blocks(); ++row)
-      for (uint16_t column : (*schedule)->row(0 - plan.launches.front().headBase, row))
+      for (uint16_t column : site.schedule->row(site.head, row))
         bits[row * rowBytes + column / 8] |= uint8_t(1u << (column % 8));
+    return CALIBATT_STATUS_OK;
+  });
+}
+
+calibatt_status_t calibatt_site_anchors(const calibatt_package_t *package, uint32_t layer,
+                                        uint32_t head, uint32_t step, uint32_t grid[3]) {
+  return guarded([&] {
+    if (!package || !grid)
+      return nullArgument("calibatt_site_anchors", package ? "grid" : "package");
+    SiteHead site;
+    if (Outcome found = siteHead(*package->state, layer, head, step, site); !found.ok())
+      return finish(std::move(found));
+    const AnchorGrid anchors =
+        site.schedule->isRepetitive(site.head) ? site.schedule->grid : AnchorGrid{};
+    grid[0] = anchors.height;
+    grid[1] = anchors.width;
+    grid[2] = anchors.anchors;
     return CALIBATT_STATUS_OK;
   });
 }

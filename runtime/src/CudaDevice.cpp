@@ -177,6 +177,12 @@ private:
         !(outcome = tensorMaps.get(deviceTensor(call, call.o, call.o_strides, 64), "o", params.o))
              .ok())
       return outcome;
+    params.q_data = static_cast<const unsigned char *>(call.q);
+    params.o_data = static_cast<unsigned char *>(call.o);
+    for (int i = 0; i < 3; ++i) {
+      params.q_strides[i] = 2 * call.q_strides[i];
+      params.o_strides[i] = 2 * call.o_strides[i];
+    }
     params.lse = call.lse;
     params.lse_batch_stride = call.lse_strides[0];
     params.lse_head_stride = call.lse_strides[1];

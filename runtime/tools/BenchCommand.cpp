@@ -44,6 +44,11 @@ double pairsOf(const Schedule &schedule, uint32_t head) {
   auto length = [&](uint32_t block) {
     return double(std::min(schedule.tokens, (block + 1) * kBlock) - block * kBlock);
   };
+  if (schedule.isRepetitive(head)) {
+    for (uint16_t block : schedule.row(head, 0))
+      pairs += length(block) * packedQueries(schedule.grid, schedule.tokens);
+    return pairs;
+  }
   for (uint32_t q = 0; q < schedule.queryBlocks; ++q) {
     double keys = 0;
     for (uint16_t block : schedule.row(head, q))

@@ -70,7 +70,7 @@ std::string comparisonText(const ScheduleComparison &c, const std::string &profi
   if (!c.wantsEquality())
     text += additionText(c);
   if (c.repetitiveSites)
-    text += fmt::format("  {} repetitive: compared with dense masks\n",
+    text += fmt::format("  {} repetitive: anchor rows over every key, copied to the others\n",
                         counted(c.repetitiveSites, "site"));
   if (!c.sameProfile)
     text += "  note: the package was compiled from another file (their SHA-256 differ)\n";

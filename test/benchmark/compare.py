@@ -22,7 +22,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import calibatt
-from masks import BLOCK, gpu_state, inputs, site_rows, versions, write_json
+from masks import BLOCK, gpu_state, inputs, site_rows, site_visits, versions, write_json
 
 WARM_UP = 5
 MATRIX = 8192
@@ -86,16 +86,18 @@ def bench_site(packages, layer, step, arguments, device):
     before = gpu_state(device.index or 0)
     times = interleaved(candidates, arguments.runs)
     after = gpu_state(device.index or 0)
-    visits = blocks.sum().item() * arguments.batch
-    sparse = 4 * BLOCK * BLOCK * info["head_dim"] * visits
+    # Of two packages with one mask one may compute anchor rows only.
+    visits = {name: site_visits(package, layer, step, blocks) * arguments.batch
+              for name, package in packages.items()}
+    visits["FlexAttention"] = blocks.sum().item() * arguments.batch
+    flop = {name: 4 * BLOCK * BLOCK * info["head_dim"] * count for name, count in visits.items()}
     dense = 4 * info["tokens"] ** 2 * info["head_dim"] * info["heads"] * arguments.batch
-    flop = {name: sparse for name in candidates} | {
-        "cuDNN dense": dense, f"matmul {MATRIX}^3": 2 * MATRIX**3}
+    flop |= {"cuDNN dense": dense, f"matmul {MATRIX}^3": 2 * MATRIX**3}
     rate = {name: flop[name] / (times[name][0] * 1e9) for name in times}
     return [{
         "name": name, "layer": layer, "step": step, "tokens": info["tokens"],
         "heads": info["heads"], "batch": arguments.batch, "head_dim": info["head_dim"],
-        "density": blocks.float().mean().item(), "visits": visits, "runs": arguments.runs,
+        "density": blocks.float().mean().item(), "visits": visits.get(name), "runs": arguments.runs,
         "milliseconds": times[name], "tflops": rate[name],
         "rate_over_cudnn": rate[name] / rate["cuDNN dense"],
         "speedup_over_cudnn": times["cuDNN dense"][0] / times[name][0],

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Block masks to time: one layer and step of a video shape, every head with its own random blocks.
 
-usage: make_masks.py OUT.safetensors --grid T H W [--heads N] [--head-dim D] [--keep FRACTION] [--seed S]
+usage: make_masks.py OUT.safetensors --grid T H W [--heads N] [--head-dim D] [--keep FRACTION | --repetitive]
 Writes bitmaps for `calibatt profile import`. Each row keeps the same number of blocks (the diagonal
 block among them) at random places: the worst case for the L2 cache, where calibrated masks have runs.
 """
@@ -23,6 +23,7 @@ def main():
     parser.add_argument("--head-dim", type=int, default=128)
     parser.add_argument("--keep", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repetitive", action="store_true", help="every head; with --keep 1")
     arguments = parser.parse_args()
     tokens = int(numpy.prod(arguments.grid))
     blocks = -(-tokens // BLOCK)
@@ -37,7 +38,10 @@ def main():
         "grid": arguments.grid, "layers": 1, "heads": arguments.heads,
         "head_dim": arguments.head_dim,
         "steps": [{"timestep": 0.0, "sigma": 0.0, "module": "transformer"}]}
-    safetensors.numpy.save_file({"mask/0/0": packed}, arguments.out,
+    tensors = {"mask/0/0": packed}
+    if arguments.repetitive:
+        tensors["repetition"] = numpy.ones((1, arguments.heads, 1), numpy.float32)
+    safetensors.numpy.save_file(tensors, arguments.out,
                                 {"calibatt": json.dumps(document)})
 
 

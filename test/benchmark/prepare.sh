@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes the packages that test/benchmark/compare.py times: 40 heads at 480p and at 720p with every block
-# kept, random 50, 25 and 10 % of them, and the synthetic preset's masks (the middle layer and step).
+# kept, random 50, 25 and 10 % of them, the synthetic preset's masks (the middle layer and step), and all
+# heads repetitive.
 #
 #   test/benchmark/prepare.sh BUILD OUT [NAME="COMPILE-OPTIONS"]...
 #
@@ -23,9 +24,9 @@ calibatt=$build/bin/calibatt
 python=${CALIBATT_PYTHON:-$root/.venv/bin/python}
 only=${CALIBATT_BENCH_MASKS:-*}
 
-# random NAME T H W KEEP: the profile of random masks.
-random() {
-  "$python" "$here/make_masks.py" "$out/$1.masks" --grid "$2" "$3" "$4" --keep "$5"
+# masks NAME T H W [OPTION...]: the profile of masks that make_masks.py makes.
+masks() {
+  "$python" "$here/make_masks.py" "$out/$1.masks" --grid "$2" "$3" "$4" "${@:5}"
   "$calibatt" profile import "$out/$1.masks" -o "$out/$1.calib.safetensors" >/dev/null
   rm "$out/$1.masks"
 }
@@ -34,23 +35,24 @@ synthetic() {
   "$calibatt" profile synth --preset "$2" --layers 3 --steps 3 -o "$out/$1.calib.safetensors" >/dev/null
 }
 
-for masks in 480p-dense 480p-random50 480p-random25 480p-random10 480p-preset \
-  720p-dense 720p-random50 720p-random25 720p-random10 720p-preset; do
+for profile in 480p-dense 480p-random50 480p-random25 480p-random10 480p-preset 480p-repetitive \
+  720p-dense 720p-random50 720p-random25 720p-random10 720p-preset 720p-repetitive; do
   # shellcheck disable=SC2254  # a pattern it is
-  case $masks in $only) ;; *) continue ;; esac
-  size=${masks%%-*} kind=${masks#*-}
+  case $profile in $only) ;; *) continue ;; esac
+  size=${profile%%-*} kind=${profile#*-}
   grid=(21 30 52) && [ "$size" = 480p ] || grid=(21 45 80)
-  if [ ! -e "$out/$masks.calib.safetensors" ]; then
+  if [ ! -e "$out/$profile.calib.safetensors" ]; then
     case $kind in
-      dense) random "$masks" "${grid[@]}" 1 ;;
-      random*) random "$masks" "${grid[@]}" "0.${kind#random}" ;;
-      preset) synthetic "$masks" "wan2.1-14b-$size" ;;
+      dense) masks "$profile" "${grid[@]}" ;;
+      repetitive) masks "$profile" "${grid[@]}" --repetitive ;;
+      random*) masks "$profile" "${grid[@]}" --keep "0.${kind#random}" ;;
+      preset) synthetic "$profile" "wan2.1-14b-$size" ;;
     esac
   fi
   for variant in "$@"; do
     # shellcheck disable=SC2086  # options are words
-    "$calibatt" compile "$out/$masks.calib.safetensors" -o "$out/$masks-${variant%%=*}.calibatt" \
-      ${variant#*=} >/dev/null 2>&1 || { echo "prepare.sh: $masks-${variant%%=*} does not compile" >&2; exit 1; }
+    "$calibatt" compile "$out/$profile.calib.safetensors" -o "$out/$profile-${variant%%=*}.calibatt" \
+      ${variant#*=} >/dev/null 2>&1 || { echo "prepare.sh: $profile-${variant%%=*} does not compile" >&2; exit 1; }
   done
 done
 ls -l "$out"/*.calibatt

@@ -90,6 +90,12 @@ Errors runSample(const test::SamplePlan &sample, void (*entry)(LaunchParams), fl
   params.o = o.map(64, 1);
   params.work = work.data();
   params.work_count = uint32_t(work.size());
+  params.q_data = reinterpret_cast<const unsigned char *>(q.data.data());
+  params.o_data = reinterpret_cast<unsigned char *>(o.data.data());
+  const long long strides[3] = {int64_t(tokens + 2) * heads * dim * 2, dim * 2,
+                                int64_t(heads) * dim * 2};
+  std::copy_n(strides, 3, params.q_strides);
+  std::copy_n(strides, 3, params.o_strides);
   params.lse = lse.data();
   params.lse_head_stride = tokens;
   params.lse_batch_stride = int64_t(heads) * tokens;
@@ -101,13 +107,15 @@ Errors runSample(const test::SamplePlan &sample, void (*entry)(LaunchParams), fl
   for (uint32_t b = 0; b < batch; ++b) {
     for (uint32_t h = headBase; h < heads; ++h) {
       for (uint32_t t = 0; t < tokens; ++t) {
+        const uint32_t query =
+            schedule.isRepetitive(h - headBase) ? anchorToken(schedule.grid, t) : t;
         std::vector<std::pair<double, uint32_t>> logits;
         double maximum = -std::numeric_limits<double>::infinity();
         for (uint16_t block : schedule.row(h - headBase, t / kBlock)) {
           for (uint32_t j = block * kBlock; j < std::min((block + 1) * kBlock, tokens); ++j) {
             double dot = 0;
             for (uint32_t d = 0; d < dim; ++d)
-              dot += fromBf16(q.at(b, h, t, d)) * fromBf16(k.at(b, h, j, d));
+              dot += fromBf16(q.at(b, h, query, d)) * fromBf16(k.at(b, h, j, d));
             logits.push_back({dot * sample.plan.spec.scale, j});
             maximum = std::max(maximum, logits.back().first);
           }

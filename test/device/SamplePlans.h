@@ -2,6 +2,7 @@
 #pragma once
 
 #include "codegen/KernelPlan.h"
+#include "runtime/format/AnchorLayout.h"
 #include "runtime/format/ScheduleImage.h"
 
 #include <cmath>
@@ -56,6 +57,33 @@ inline SamplePlan makeSample(const std::string &name, Form form, int headDim, in
   return sample;
 }
 
+/// The same with the last head repetitive: it computes anchor rows of `grid` only.
+inline SamplePlan withAnchors(SamplePlan sample, const AnchorGrid &grid) {
+  Schedule &schedule = sample.schedule;
+  std::vector<uint16_t> dense;
+  for (uint32_t block = schedule.keyBlocks; block-- > 0;)
+    dense.push_back(uint16_t(block));
+  const uint32_t head = schedule.heads - 1;
+  schedule.classes.push_back(dense);
+  schedule.repetitive.assign(schedule.heads, 0);
+  schedule.repetitive[head] = 1;
+  schedule.grid = grid;
+  for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
+    schedule.rowClass[head * schedule.queryBlocks + q] =
+        q < packedTiles(grid, schedule.tokens) ? uint32_t(schedule.classes.size() - 1) : kAbsentRow;
+  // Classes of the rows that were replaced are gone.
+  schedule = canonicalSchedule(schedule);
+  AttentionSpec &spec = sample.plan.spec;
+  spec.grid_height = int(grid.height);
+  spec.grid_width = int(grid.width);
+  spec.anchors = int(grid.anchors);
+  if (!sample.plan.classes.empty()) {
+    sample.plan.classes = schedule.classes;
+    sample.plan.rowClass = emittedRowClasses(schedule);
+  }
+  return sample;
+}
+
 /// Lengths that are no multiple of a tile, rows of one visit, all four forms.
 inline std::vector<SamplePlan> samplePlans() {
   return {
@@ -73,6 +101,19 @@ inline std::vector<SamplePlan> samplePlans() {
       makeSample("schedule, rows of several runs", Form::Schedule, 64, 1300, 1, 0.6, 15),
       makeSample("full, head_dim 64", Form::Full, 64, 420, 2, 0.6, 13),
       makeSample("full, head_dim 128", Form::Full, 128, 420, 1, 0.7, 14),
+      withAnchors(
+          makeSample("runs, a repetitive head of width 52", Form::Runs, 64, 1040, 2, 0.4, 15),
+          {10, 52, 3}),
+      withAnchors(
+          makeSample("table, a repetitive head of width 53", Form::Table, 128, 954, 1, 0.4, 16),
+          {9, 53, 5}),
+      withAnchors(
+          makeSample("runs, a repetitive head of width 80", Form::Runs, 128, 560, 2, 0.5, 22),
+          {7, 80, 2}),
+      withAnchors(makeSample("schedule, a repetitive head", Form::Schedule, 128, 420, 2, 0.6, 18),
+                  {7, 20, 5}),
+      withAnchors(makeSample("full, a repetitive head", Form::Full, 64, 300, 2, 0.7, 19),
+                  {10, 15, 3}),
   };
 }
 

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "runtime" / "python
 import torch
 
 import calibatt
-from masks import BLOCK, gpu_state, inputs, site_rows, token_mask, versions, write_json
+from masks import BLOCK, anchor_tokens, gpu_state, inputs, site_rows, token_mask, versions, write_json
 
 # Rows compared at a time: float64 logits of one chunk and head are this many times the tokens.
 CHUNK_ROWS = 8 * BLOCK
@@ -79,11 +79,16 @@ def check_site(package, layer, step, arguments, device):
             kept = blocks[head, first:first + -(-(rows.stop - rows.start) // BLOCK)]
             return token_mask(kept, tokens)[: rows.stop - rows.start]
         one = slice(head, head + 1)
-        other = sdpa(q[:, one], k[:, one], v[:, one], mask, scale)
+        # A repetitive head answers every query with its anchor's.
+        asked = q[:, one]
+        source = anchor_tokens(package, layer, head, step, device)
+        if source is not None:
+            asked = asked[:, :, source]
+        other = sdpa(asked, k[:, one], v[:, one], mask, scale)
         for batch in range(arguments.batch):
             for rows in chunks(tokens):
                 wanted, wanted_lse = reference(
-                    q[batch, head], k[batch, head], v[batch, head], mask(rows), rows, scale)
+                    asked[batch, 0], k[batch, head], v[batch, head], mask(rows), rows, scale)
                 ours.add(out[batch, head, rows], wanted)
                 theirs.add(other[batch, 0, rows], wanted)
                 worst = (lse[batch, head, rows].double() - wanted_lse).abs().max().item()

@@ -17,6 +17,33 @@ def site_rows(package, layer, step, heads, device):
     return bits.flatten(-2)[..., :blocks].bool().to(device)
 
 
+def anchor_tokens(package, layer, head, step, device):
+    """[tokens] the token whose query each output comes from, None where it is its own."""
+    grid = package.site_anchors(layer, head, step)
+    if grid is None:
+        return None
+    height, width, anchors = grid
+    rows = [min(((2 * i + 1) * height // (2 * anchors) for i in range(anchors)),
+                key=lambda anchor, row=row: (abs(anchor - row), anchor)) for row in range(height)]
+    token = torch.arange(package.info["tokens"], device=device)
+    row = token // width % height
+    return token + (torch.tensor(rows, device=device)[row] - row) * width
+
+
+def site_visits(package, layer, step, blocks):
+    """Key blocks that are computed, of masks [heads, blocks, blocks]: a repetitive head has one
+    tile for 128 anchor queries."""
+    visits = 0
+    for head, kept in enumerate(blocks):
+        grid = package.site_anchors(layer, head, step)
+        if grid is None:
+            visits += kept.sum().item()
+        else:
+            packed = package.info["tokens"] // grid[0] * grid[2]
+            visits += -(-packed // BLOCK) * kept[0].sum().item()
+    return visits
+
+
 def token_mask(blocks, tokens):
     """A block mask [..., blocks, blocks] as a token mask [..., tokens, tokens]."""
     return blocks.repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)[..., :tokens, :tokens]

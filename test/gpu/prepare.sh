@@ -43,6 +43,7 @@ for preset in wan2.1-1.3b-480p wan2.1-14b-480p wan2.1-14b-720p; do
   compile $preset
 done
 again wan2.1-14b-480p wan2.1-14b-480p-table --form table
+again wan2.1-14b-480p wan2.1-14b-480p-schedule-head --form schedule --granularity head
 
 # To time: 40 heads at 480p, the preset's masks (a middle layer) and every block kept.
 "$calibatt" profile synth --preset wan2.1-14b-480p --layers 3 --steps 3 -o "$out/480p-bench.calib.safetensors" >/dev/null

@@ -5,7 +5,7 @@
 // RUN: calibatt-opt %s --sattn-form-rows=granularity=head 2>/dev/null | FileCheck %s --check-prefix=HEAD
 // RUN: not calibatt-opt %s --sattn-form-rows=granularity=layer 2>&1 | FileCheck %s --check-prefix=WORD
 
-// CHECK: sattn.remarks = ["layer 1 head 1: repetitive in 1 step from step 2 on, compiled as dense"]
+// CHECK: sattn.remarks = ["layer 1 head 1: repetitive in 1 step from step 2 on, compiled as dense: 0 anchor rows do not fit frames of 3 x 100"]
 // CHECK: sattn.rows @rows_0 heads 2 rows 3 cols 3 classes 4
 // CHECK: sattn.kernel @kernel_l1_s0 layer 1 step 0 heads 0 count 2 rows @rows_0{{$}}
 // CHECK: sattn.kernel @kernel_l1_s1 layer 1 step 1 heads 0 count 2 rows @rows_0{{$}}

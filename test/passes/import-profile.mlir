@@ -7,7 +7,7 @@
 // RUN: not calibatt-opt %s --sattn-import-profile="path=%t.calib.safetensors layer=99" 2>&1 | FileCheck %s --check-prefix=LAYER
 // RUN: not calibatt-opt %s --sattn-import-profile=path=%t.nowhere 2>&1 | FileCheck %s --check-prefix=PATH
 
-// CHECK: sattn.problem = #sattn.problem<model = "{{.*}}", {{.*}} block = 128, scale = {{.*}} : f64>
+// CHECK: sattn.problem = #sattn.problem<model = "{{.*}}", {{.*}} block = 128, scale = {{.*}} : f64, anchors = 5>
 // CHECK: sattn.mask @mask_0
 // CHECK: sattn.site layer 1 head 0 step 0 {{(mask @mask_[0-9]+|repetitive)}} kept
 // CHECK: [[FILE:#loc[0-9]*]] = loc("{{.*}}.calib.safetensors")

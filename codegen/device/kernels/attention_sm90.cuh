@@ -7,10 +7,12 @@
 //   producer ----------------> consumers ------------------> producer   (mbarriers)
 //   consumer 1 <--- turn ---> consumer 2                     (named barriers 1, 2)
 //
-// A Program says which key blocks the tile visits: DataProgram (schedule.cuh),
-// or the emitted one of an unrolled kernel.
+// A Program says which key blocks the tile visits, and whether it is one of packed
+// anchor queries: DataProgram (schedule.cuh), or the emitted one of an unrolled
+// kernel.
 #pragma once
 
+#include "anchors.cuh"
 #include "consumer.cuh"
 #include "epilogue.cuh"
 #include "immediate_runs.cuh"
@@ -43,6 +45,9 @@ CALIBATT_DEVICE void attentionSm90(const LaunchParams &params, MakeProgram makeP
   const u32 work = params.work[blockIdx.x];
   const u32 row = workRow(work), head = workHead(work), batch = workBatch(work);
   const auto program = makeProgram(row, head - params.head_base);
+  const bool packed = S.anchors != 0 && program.isPacked();
+  if (S.anchors != 0 && !program.exists())
+    return; // a row that a repetitive head does not have
   // Broadcast, so that the compiler knows it to be uniform over the warp.
   const u32 warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0);
 
@@ -51,14 +56,21 @@ CALIBATT_DEVICE void attentionSm90(const LaunchParams &params, MakeProgram makeP
     ptx::registersDown<40>();
     if (threadIdx.x == 0) {
       ptx::prefetchTensorMap(&params.o);
-      Producer<S> producer{params, smem, row, head, batch};
+      Producer<S> producer{params, smem, row, head, batch, packed};
       program.produce(producer);
     }
   } else {
     ptx::registersUp<232>();
-    Consumer<S> consumer{smem, warpgroup - 1};
+    Consumer<S> consumer{smem, warpgroup - 1, packed};
+    if constexpr (S.anchors != 0) {
+      if (packed)
+        gatherQueries<S>(consumer, params, row, head, batch);
+    }
     program.consume(consumer);
-    storeTile<S>(consumer, params, row, head, batch);
+    if (packed)
+      scatterTile<S>(consumer, params, row, head, batch);
+    else
+      storeTile<S>(consumer, params, row, head, batch);
   }
 }
 

@@ -39,6 +39,33 @@ CALIBATT_DEVICE void storeShared(u32 address, u32 value) {
   asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(value) : "memory");
 }
 
+/// 16 bytes: ld.global.nc, st.global, ld.shared, st.shared.
+CALIBATT_DEVICE uint4 loadGlobal16(const unsigned char *address) {
+  uint4 v;
+  asm volatile("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(address));
+  return v;
+}
+CALIBATT_DEVICE void storeGlobal16(unsigned char *address, uint4 v) {
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.x), "r"(v.y),
+               "r"(v.z), "r"(v.w)
+               : "memory");
+}
+CALIBATT_DEVICE uint4 loadShared16(u32 address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+CALIBATT_DEVICE void storeShared16(u32 address, uint4 v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y),
+               "r"(v.z), "r"(v.w)
+               : "memory");
+}
+
 /// ld.global.nc: data that no one writes while the kernel runs.
 CALIBATT_DEVICE u32 loadConstant(const u32 *address) {
   u32 value;

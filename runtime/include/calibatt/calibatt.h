@@ -151,11 +151,18 @@ CALIBATT_API calibatt_status_t calibatt_package_open(const char *path,
 CALIBATT_API void calibatt_package_close(calibatt_package_t *package);
 CALIBATT_API calibatt_status_t calibatt_package_info(const calibatt_package_t *package,
                                                      calibatt_package_info_t *info);
-/** The mask a site's kernel computes: `blocks` rows of (blocks + 7) / 8 bytes, least significant
- * bit first. `bytes` has to be exactly that. */
+/** The mask a site's kernel computes (every block where it copies anchor rows): `blocks` rows of
+ * (blocks + 7) / 8 bytes, least significant bit first. `bytes` has to be exactly that. */
 CALIBATT_API calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t layer,
                                                   uint32_t head, uint32_t step, uint8_t *bits,
                                                   size_t bytes);
+/** How a site's kernel copies outputs: grid[0] spatial rows of grid[1] tokens a frame, of which
+ * only grid[2] anchor rows are computed, anchor i being row (2 * i + 1) * grid[0] / (2 * grid[2]);
+ * every other row gets the output and log-sum-exp of the anchor row nearest to it, ties to the
+ * lower one. All three are 0 where the kernel computes every row. */
+CALIBATT_API calibatt_status_t calibatt_site_anchors(const calibatt_package_t *package,
+                                                     uint32_t layer, uint32_t head, uint32_t step,
+                                                     uint32_t grid[3]);
 
 /** *session is set on success only. A CUDA session uses the calling thread's current context if it
  * belongs to the device, else the device's primary context. */

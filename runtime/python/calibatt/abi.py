@@ -118,6 +118,10 @@ _PROTOTYPES = {
         c_int,
         [c_void_p, c_uint32, c_uint32, c_uint32, POINTER(c_uint8), c_size_t],
     ),
+    "calibatt_site_anchors": (
+        c_int,
+        [c_void_p, c_uint32, c_uint32, c_uint32, POINTER(c_uint32)],
+    ),
     "calibatt_session_create": (c_int, [c_void_p, POINTER(SessionOptions), POINTER(c_void_p)]),
     "calibatt_session_destroy": (None, [c_void_p]),
     "calibatt_session_prewarm": (c_int, [c_void_p, POINTER(c_uint32), c_size_t, c_uint32]),

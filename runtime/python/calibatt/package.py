@@ -79,6 +79,14 @@ class Package:
             bits, len(bits)))
         return bytes(bits)
 
+    def site_anchors(self, layer, head, step):
+        """(height, width, anchors) where the site computes only `anchors` of the `height` spatial
+        rows of `width` tokens a frame and copies them to the rows nearest to them, else None."""
+        grid = (ctypes.c_uint32 * 3)()
+        check(library().calibatt_site_anchors(
+            self._open(), _index("layer", layer), _index("head", head), _index("step", step), grid))
+        return tuple(grid) if grid[2] else None
+
     def site_mask(self, layer, head, step):
         """The same as a list of `blocks` rows of bools."""
         blocks = self.info["blocks"]

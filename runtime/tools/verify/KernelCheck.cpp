@@ -47,13 +47,37 @@ public:
     layer = candidate.layer;
     step = candidate.step;
     record = package.kernel(candidate.kernel);
-    if (profile)
-      return {};
     auto decoded = kernelSchedule(package, candidate.kernel);
     if (!decoded)
       return decoded.takeError();
     schedule = decoded.take();
     return {};
+  }
+  /// One query tile of the kernel: which outputs to look at, and whose queries they are.
+  struct Row {
+    uint32_t token, query;
+  };
+  /// Rows of a tile of a head (the model's); a repetitive head has fewer tiles.
+  std::vector<Row> rowsOf(uint32_t head, uint32_t tile) const {
+    std::vector<Row> rows;
+    const uint32_t tokens = schedule.tokens, first = tile * kBlock;
+    if (dense || !schedule.isRepetitive(head - record.headBase)) {
+      for (uint32_t token = first; token < std::min(tokens, first + kBlock); ++token)
+        rows.push_back({token, token});
+      return rows;
+    }
+    const AnchorGrid &grid = schedule.grid;
+    for (uint32_t i = first; i < std::min(packedQueries(grid, tokens), first + kBlock); ++i) {
+      const PackedQuery packed = packedQuery(grid, i);
+      for (uint32_t copy = 0; copy < packed.copies; ++copy) {
+        const uint32_t token = packed.first + copy * grid.width;
+        rows.push_back({token, anchorToken(grid, token)});
+      }
+    }
+    return rows;
+  }
+  uint32_t tilesOf(uint32_t head) const {
+    return dense ? schedule.queryBlocks : schedule.rowsOf(head - record.headBase);
   }
   /// `head` is the model's.
   Result<std::vector<uint16_t>> keyBlocks(uint32_t head, uint32_t row) {
@@ -146,6 +170,13 @@ private:
   Status checkTiles(KernelCheck &result, const TestTensors &tensors, const TestOutputs &outputs,
                     uint32_t tensorHead0, const std::vector<uint32_t> &heads,
                     const std::vector<uint32_t> &rows, bool allQueries);
+  /// `rows` of a head, as many as it has tiles.
+  std::set<uint32_t> tilesOf(uint32_t head, const std::vector<uint32_t> &rows) const {
+    std::set<uint32_t> tiles;
+    for (uint32_t row : rows)
+      tiles.insert(row % mask.tilesOf(head));
+    return tiles;
+  }
   Status checkLargeOnHost(KernelCheck &result, const std::vector<uint32_t> &heads,
                           const std::vector<uint32_t> &rows);
 
@@ -163,18 +194,17 @@ Status Checker::checkTiles(KernelCheck &result, const TestTensors &tensors,
                            bool allQueries) {
   const TensorShape &shape = tensors.shape;
   for (uint32_t head : heads)
-    for (uint32_t row : rows) {
-      auto blocks = mask.keyBlocks(head, row);
+    for (uint32_t tile : tilesOf(head, rows)) {
+      auto blocks = mask.keyBlocks(head, tile);
       if (!blocks)
         return blocks.takeError();
-      std::vector<uint32_t> queries =
-          range(row * kBlock, std::min(shape.tokens, (row + 1) * kBlock));
+      std::vector<ReferenceMask::Row> queries = mask.rowsOf(head, tile);
       if (!allQueries)
         queries = sampled(queries, 8, random);
       for (uint32_t batch = 0; batch < shape.batch; ++batch, ++result.tiles)
-        for (uint32_t token : queries) {
+        for (auto [token, query] : queries) {
           uint32_t h = head - tensorHead0;
-          result.error.add(referenceRow(tensors, problem.scale, batch, h, token, *blocks),
+          result.error.add(referenceRow(tensors, problem.scale, batch, h, query, *blocks),
                            &outputs.o[shape.offset(batch, h, token)],
                            outputs.lse[shape.lseOffset(batch, h, token)]);
         }
@@ -214,8 +244,8 @@ Status Checker::checkLargeOnHost(KernelCheck &result, const std::vector<uint32_t
     launch.qStrides = launch.kStrides = launch.vStrides = launch.oStrides = strides;
     launch.lseBatchStride = launch.lseHeadStride = shape.tokens;
     std::vector<HostTile> tiles;
-    for (uint32_t row : rows)
-      tiles.push_back({0, 0, row});
+    for (uint32_t tile : tilesOf(head, rows))
+      tiles.push_back({0, 0, tile});
     if (Status s = runHostTiles(launch, tiles, 0); !s)
       return s;
     if (Status s = checkTiles(result, tensors, outputs, head, {head}, rows, false); !s)

@@ -53,6 +53,25 @@ static BlockMask maskOf(const Schedule &schedule, uint32_t head) {
   return mask;
 }
 
+/// A head that copies anchor rows has to be one that the profile calls repetitive, with the
+/// profile's anchors. (To compute a repetitive head whole is always right.)
+static Status checkAnchors(const Schedule &schedule, uint32_t head, const ProfileReader &profile,
+                           const Site &site) {
+  if (!schedule.isRepetitive(head))
+    return {};
+  const ProfileHeader &header = profile.header();
+  if (!profile.isRepetitive(site.layer, site.head, site.step))
+    return Error{fmt::format("{}: computes anchor rows only, but the profile does not call the "
+                             "head repetitive",
+                             siteName(site))};
+  const AnchorGrid wanted{header.grid.height, header.grid.width, header.criterion.anchors};
+  if (schedule.grid != wanted)
+    return Error{fmt::format("{}: has {} anchor rows in frames of {} x {}, wanted {} in {} x {}",
+                             siteName(site), schedule.grid.anchors, schedule.grid.height,
+                             schedule.grid.width, wanted.anchors, wanted.height, wanted.width)};
+  return {};
+}
+
 /// Compares one site. `allowed` contains `wanted`: the package may have its blocks.
 static void compareSite(const Site &site, const BlockMask &package, const BlockMask &wanted,
                         const BlockMask &allowed, size_t limit, ScheduleComparison &result) {
@@ -178,6 +197,8 @@ Result<ScheduleComparison> compareSchedules(const PackageReader &package,
           schedule = decoded.take();
           decodedKernel = kernel;
         }
+        if (Status s = checkAnchors(*schedule, head - record.headBase, profile, site); !s)
+          return Error{package.path() + ": " + s.message()};
         BlockMask computed = maskOf(*schedule, head - record.headBase);
         BlockMask wanted = masks->wanted(head, step);
         // What may be added is only worked out where something is.

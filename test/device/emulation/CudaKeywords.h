@@ -16,6 +16,10 @@
 #define threadIdx (::emulator::threadIndex())
 #define blockIdx (::emulator::blockIndex())
 
+struct uint4 {
+  unsigned x, y, z, w;
+};
+
 inline uint32_t __shfl_sync(unsigned, uint32_t value, int lane) {
   return emulator::exchange(value)[lane];
 }

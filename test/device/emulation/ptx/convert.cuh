@@ -19,6 +19,14 @@ inline u32 roundBf16(float value) {
 }
 inline u32 packBf16(float low, float high) { return roundBf16(low) | roundBf16(high) << 16; }
 inline void storeShared(u32 address, u32 value) { std::memcpy(dynamicSmem + address, &value, 4); }
+inline uint4 loadGlobal16(const unsigned char *address) {
+  uint4 value;
+  std::memcpy(&value, address, 16);
+  return value;
+}
+inline void storeGlobal16(unsigned char *address, uint4 value) { std::memcpy(address, &value, 16); }
+inline uint4 loadShared16(u32 address) { return loadGlobal16(dynamicSmem + address); }
+inline void storeShared16(u32 address, uint4 value) { storeGlobal16(dynamicSmem + address, value); }
 inline u32 loadConstant(const u32 *address) { return *address; }
 inline void barrierSync(u32 id, u32 threads) { emulator::barrier(id, threads, true); }
 inline void barrierArrive(u32 id, u32 threads) { emulator::barrier(id, threads, false); }
