@@ -91,6 +91,8 @@ public:
     if (asked == kCudaCaptureImplicit || capturing != kCuCaptureStatusNone)
       return {CALIBATT_STATUS_NOT_PREWARMED,
               "prewarm: not allowed while a stream is being captured"};
+    if (Outcome known = driver.check(asked, "cuStreamIsCapturing"); !known.ok())
+      return known;
     const std::unique_lock lock(mutex);
     return images->load(launches, batch);
   }
@@ -248,8 +250,12 @@ Outcome makeCudaDevice(SharedPackage package, int ordinal, uint64_t byteBudget,
   if (Outcome asked = driver->check(driver->deviceGet(&handle, ordinal), "cuDeviceGet");
       !asked.ok())
     return asked;
-  driver->deviceGetAttribute(&major, kCuComputeCapabilityMajor, handle);
-  driver->deviceGetAttribute(&minor, kCuComputeCapabilityMinor, handle);
+  for (const auto &[value, attribute] :
+       {std::pair(&major, kCuComputeCapabilityMajor), std::pair(&minor, kCuComputeCapabilityMinor)})
+    if (Outcome asked = driver->check(driver->deviceGetAttribute(value, attribute, handle),
+                                      "cuDeviceGetAttribute");
+        !asked.ok())
+      return asked;
   for (uint32_t code = 0; code < package->reader.codeCount(); ++code)
     if (const std::string &arch = package->reader.codeInfo(code).arch; !runsOn(arch, major, minor))
       return {CALIBATT_STATUS_UNSUPPORTED_DEVICE,

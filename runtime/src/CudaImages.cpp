@@ -36,7 +36,7 @@ bool CudaImages::find(const KernelLaunch &launch, uint32_t batch, ResidentKernel
   const KernelRecord &record = package.kernel(launch.kernel);
   const auto code = codes.find(record.code);
   const auto work = blobs.find(workKey(launch, batch));
-  if (!arrived || code == codes.end() || work == blobs.end())
+  if (code == codes.end() || work == blobs.end() || !work->second.arrived)
     return false;
   resident.kernel = code->second.kernel;
   resident.dynamicSmem = package.codeInfo(record.code).dynamicSmem;
@@ -46,7 +46,7 @@ bool CudaImages::find(const KernelLaunch &launch, uint32_t batch, ResidentKernel
   if (record.data == kNone)
     return true;
   const auto data = blobs.find(dataKey(record.data));
-  if (data == blobs.end())
+  if (data == blobs.end() || !data->second.arrived)
     return false;
   resident.schedule = data->second.address;
   return true;
@@ -79,12 +79,20 @@ Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch)
     if (Outcome work = loadWork(launch, batch); !work.ok())
       return work;
   }
-  if (arrived)
+  return waitForCopies();
+}
+
+Outcome CudaImages::waitForCopies() {
+  const auto arrived = [](const auto &entry) { return entry.second.arrived; };
+  if (std::all_of(blobs.begin(), blobs.end(), arrived))
     return {};
   // A copy from pageable memory may return before it has arrived.
-  Outcome waited = driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
-  arrived = waited.ok();
-  return waited;
+  if (Outcome waited = driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
+      !waited.ok())
+    return waited;
+  for (auto &[key, blob] : blobs)
+    blob.arrived = true;
+  return {};
 }
 
 Outcome CudaImages::loadCode(uint32_t index) {
@@ -231,7 +239,6 @@ Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size,
   if (Outcome made = driver.check(driver.memAlloc(&blob.address, blob.bytes), "cuMemAlloc");
       !made.ok())
     return made;
-  arrived = false;
   if (Outcome copied = driver.check(driver.memcpyHtoD(blob.address, bytes, size), "cuMemcpyHtoD");
       !copied.ok()) {
     driver.memFree(blob.address);

@@ -50,6 +50,7 @@ private:
     uint32_t count = 0;  ///< words of a work list
     uint64_t needed = 0; ///< number of the load that needed it last
     bool pinned = false;
+    bool arrived = false; ///< the copy has been waited for
   };
   struct Code {
     CuLibrary library = nullptr;
@@ -62,6 +63,8 @@ private:
   Outcome loadData(uint32_t kernel);
   Outcome loadWork(const KernelLaunch &launch, uint32_t batch);
   Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count);
+  /// Waits for the copies of this load and of those that failed.
+  Outcome waitForCopies();
   /// Frees the blobs needed longest ago until `bytes` more fit the budget.
   Outcome makeRoom(uint64_t bytes);
   Outcome checkImage(const std::vector<uint8_t> &image, uint32_t kernel) const;
@@ -74,7 +77,6 @@ private:
   std::map<BlobKey, Blob> blobs;
   uint64_t bytesUsed = 0;
   uint64_t loads = 0;
-  bool arrived = true; ///< every copy has been waited for
 };
 
 } // namespace calibatt

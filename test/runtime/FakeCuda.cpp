@@ -15,8 +15,9 @@ thread_local int contextsPushed = 0;
 
 // Counts the call; the error to return where the test wants this function to fail.
 int enter(const char *function) {
-  ++fake.calls[function];
-  return fake.failing == function ? fake.failure : 0;
+  const int call = ++fake.calls[function];
+  const bool fails = fake.failing == function && (!fake.failingCall || fake.failingCall == call);
+  return fails ? fake.failure : 0;
 }
 
 // For the rest of the function.
@@ -24,6 +25,12 @@ int enter(const char *function) {
   const std::lock_guard lock(mutex);                                                               \
   if (const int failure = enter(__func__))                                                         \
   return failure
+
+// The same in functions that need a current context: CUDA_ERROR_INVALID_CONTEXT without one.
+#define CALIBATT_ENTER_IN_CONTEXT                                                                  \
+  CALIBATT_ENTER;                                                                                  \
+  if (!contextsPushed)                                                                             \
+  return 201
 
 void *const kPrimary = reinterpret_cast<void *>(0x10);
 std::vector<std::string> kernelNames; // a kernel handle is its index + 1
@@ -44,10 +51,14 @@ int cuDriverGetVersion(int *version) {
   return 0;
 }
 int cuGetErrorName(int, const char **name) {
+  if (fake.namelessErrors)
+    return 1;
   *name = "CUDA_ERROR_OF_THE_TEST";
   return 0;
 }
 int cuGetErrorString(int, const char **text) {
+  if (fake.namelessErrors)
+    return 1;
   *text = "the test asked for it";
   return 0;
 }
@@ -73,15 +84,22 @@ int cuDevicePrimaryCtxRetain(void **context, int) {
   return 0;
 }
 int cuDevicePrimaryCtxRelease_v2(int) {
-  const std::lock_guard lock(mutex);
-  --fake.retained;
+  CALIBATT_ENTER;
+  if (--fake.retained == 0 && fake.contextDepth == 0) {
+    fake.lostAllocations += int(fake.allocations.size());
+    for (const auto &[address, bytes] : fake.allocations)
+      std::free(reinterpret_cast<void *>(address));
+    fake.allocations.clear();
+  }
   return 0;
 }
 int cuCtxGetCurrent(void **context) {
+  CALIBATT_ENTER;
   *context = contextsPushed ? kPrimary : nullptr;
   return 0;
 }
 int cuCtxGetDevice(int *device) {
+  CALIBATT_ENTER_IN_CONTEXT;
   *device = 0;
   return 0;
 }
@@ -92,7 +110,7 @@ int cuCtxPushCurrent_v2(void *) {
   return 0;
 }
 int cuCtxPopCurrent_v2(void **) {
-  const std::lock_guard lock(mutex);
+  CALIBATT_ENTER_IN_CONTEXT;
   --contextsPushed;
   --fake.contextDepth;
   return 0;
@@ -102,11 +120,13 @@ int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned
   CALIBATT_ENTER;
   const auto *bytes = static_cast<const unsigned char *>(code);
   fake.libraries.emplace_back(bytes, bytes + 5);
+  ++fake.loadedLibraries;
   *library = reinterpret_cast<void *>(fake.libraries.size());
   return 0;
 }
 int cuLibraryUnload(void *) {
   CALIBATT_ENTER;
+  --fake.loadedLibraries;
   return 0;
 }
 int cuLibraryGetKernel(void **kernel, void *, const char *name) {
@@ -116,7 +136,7 @@ int cuLibraryGetKernel(void **kernel, void *, const char *name) {
   return 0;
 }
 int cuKernelGetFunction(void **function, void *kernel) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   *function = kernel;
   return 0;
 }
@@ -129,7 +149,7 @@ int cuKernelSetAttribute(int attribute, int value, void *, int) {
 int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, unsigned gridZ, unsigned blockX,
                    unsigned blockY, unsigned blockZ, unsigned sharedBytes, void *stream,
                    void **params, void **) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   FakeLaunch launch;
   launch.kernel = kernelNames[reinterpret_cast<size_t>(function) - 1];
   launch.grid = {gridX, gridY, gridZ};
@@ -164,7 +184,7 @@ int cuTensorMapEncodeTiled(void *map, int dataType, uint32_t rank, void *address
   return 0;
 }
 int cuStreamIsCapturing(void *stream, int *status) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   // The default stream may not be asked while another one is captured.
   if (!stream && fake.capturing)
     return 906;
@@ -172,31 +192,31 @@ int cuStreamIsCapturing(void *stream, int *status) {
   return 0;
 }
 int cuStreamSynchronize(void *) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   return 0;
 }
 int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   *address = reinterpret_cast<uint64_t>(std::aligned_alloc(512, (bytes + 511) & ~size_t(511)));
   fake.allocations[*address] = bytes;
   return 0;
 }
 int cuMemFree_v2(uint64_t address) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   if (!fake.allocations.erase(address))
     return 1;
   std::free(reinterpret_cast<void *>(address));
   return 0;
 }
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   if (fake.allocations.at(to) < bytes)
     return 1;
   std::memcpy(reinterpret_cast<void *>(to), from, bytes);
   return 0;
 }
 int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   if (fake.allocations.at(from) < bytes)
     return 1;
   std::memcpy(to, reinterpret_cast<const void *>(from), bytes);
@@ -210,7 +230,7 @@ int cuCtxSetCurrent(void *) {
   return 0;
 }
 int cuCtxSynchronize() {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_IN_CONTEXT;
   return 0;
 }
 } // extern "C"

@@ -38,13 +38,17 @@ struct FakeLaunch {
 
 struct FakeCuda {
   int version = 13000, major = 9, minor = 0, devices = 1;
-  int capturing = 0;   ///< what every stream but the default one says
-  std::string failing; ///< a function that fails, and
-  int failure = 0;     ///< the error it fails with
+  int capturing = 0;           ///< what every stream but the default one says
+  std::string failing;         ///< a function that fails, and
+  int failure = 0;             ///< the error it fails with,
+  int failingCall = 0;         ///< at this call of it (from 1 on); 0: at every one
+  bool namelessErrors = false; ///< cuGetErrorName and cuGetErrorString fail
   std::vector<FakeTensorMap> maps;
   std::vector<FakeLaunch> launches;
   std::vector<std::vector<unsigned char>> libraries; ///< loaded code
+  int loadedLibraries = 0;                           ///< loaded less unloaded
   std::map<uint64_t, uint64_t> allocations;          ///< address -> bytes
+  int lostAllocations = 0; ///< not freed when the last hold on the context went, and gone with it
   std::map<std::string, int> calls;
   int dynamicShared = 0; ///< last cuKernelSetAttribute
   int contextDepth = 0;  ///< pushes less pops, of all threads
