@@ -1,5 +1,5 @@
 // The load side of the pipeline: one thread that issues every TMA load of a
-// tile, in the order K0, Q, (K1 V0), (K2 V1), ..., V last: V lags one visit.
+// tile, in the order Q, K0, (K1 V0), (K2 V1), ..., V last: V lags one visit.
 #pragma once
 
 #include "ptx/mbarrier.cuh"
@@ -13,7 +13,6 @@ template <AttentionSpec S> struct Producer {
   const LaunchParams &params;
   SmemLayout<S> smem;
   u32 row, head, batch; ///< the query tile
-  bool packed;          ///< of a repetitive head: its consumers gather Q
   u32 visits = 0;       ///< loads of K issued so far
   u32 previous = 0;     ///< token of the visit before
 
@@ -26,10 +25,7 @@ template <AttentionSpec S> struct Producer {
   /// The block of keys that starts at `token`.
   CALIBATT_DEVICE void visitToken(u32 token) {
     loadK(token);
-    if (visits == 0) {
-      if (S.anchors == 0 || !packed)
-        loadQ();
-    } else
+    if (visits != 0)
       loadV(visits - 1);
     previous = token;
     ++visits;
@@ -46,15 +42,17 @@ template <AttentionSpec S> struct Producer {
   /// The V block of the last visit.
   CALIBATT_DEVICE void finish() { loadV(visits - 1); }
 
-private:
-  /// Parity to wait for before use number `use` of a stage: the wait passes at
-  /// once for the first use of each.
-  CALIBATT_DEVICE static u32 emptyParity(u32 use) { return ((use / S.stages) & 1) ^ 1; }
-
+  /// The queries of the tile; not of a packed one, whose consumers gather them. First of all, while
+  /// the program is still looking up what it visits.
   CALIBATT_DEVICE void loadQ() {
     ptx::mbarrierArriveExpectTx(smem.qFull(), SmemLayout<S>::kTile);
     ptx::tmaLoad(smem.q(), &params.q, smem.qFull(), row * kTileRows, head, batch, ptx::kEvictFirst);
   }
+
+private:
+  /// Parity to wait for before use number `use` of a stage: the wait passes at
+  /// once for the first use of each.
+  CALIBATT_DEVICE static u32 emptyParity(u32 use) { return ((use / S.stages) & 1) ^ 1; }
 
   CALIBATT_DEVICE void loadK(u32 token) {
     u32 stage = visits % S.stages;

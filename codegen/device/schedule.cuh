@@ -16,11 +16,10 @@ template <AttentionSpec S, Form F> struct DataProgram {
   bool packed; ///< the row holds anchor queries of a repetitive head
 
   CALIBATT_DEVICE DataProgram(const unsigned char *image, u32 row, u32 head) {
+    // The rows follow the header, so that the row's entry is one load away.
     const ScheduleHeader *header = reinterpret_cast<const ScheduleHeader *>(image);
-    const u32 rows = ptx::loadConstant(&header->rows_offset);
     const u32 base = ptx::loadConstant(&header->words_offset);
-    const u32 *entry =
-        reinterpret_cast<const u32 *>(image + rows) + 2 * (head * blockCount(S) + row);
+    const u32 *entry = reinterpret_cast<const u32 *>(header + 1) + 2 * (head * blockCount(S) + row);
     words = reinterpret_cast<const u32 *>(image + base) + ptx::loadConstant(entry);
     const u32 counts = ptx::loadConstant(entry + 1);
     wordCount = counts & 0xFFFFu;

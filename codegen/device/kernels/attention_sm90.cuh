@@ -44,6 +44,10 @@ CALIBATT_DEVICE void attentionSm90(const LaunchParams &params, MakeProgram makeP
   const auto smem = SmemLayout<S>::fromDynamic(dynamicSmem);
   const u32 work = params.work[blockIdx.x];
   const u32 row = workRow(work), head = workHead(work), batch = workBatch(work);
+  initBarriers<S>(smem);
+  Producer<S> producer{params, smem, row, head, batch};
+  if (S.anchors == 0 && threadIdx.x == 0)
+    producer.loadQ();
   const auto program = makeProgram(row, head - params.head_base);
   const bool packed = S.anchors != 0 && program.isPacked();
   if (S.anchors != 0 && !program.exists())
@@ -51,12 +55,12 @@ CALIBATT_DEVICE void attentionSm90(const LaunchParams &params, MakeProgram makeP
   // Broadcast, so that the compiler knows it to be uniform over the warp.
   const u32 warpgroup = __shfl_sync(~0u, threadIdx.x / 128, 0);
 
-  initBarriers<S>(smem);
   if (warpgroup == 0) {
     ptx::registersDown<40>();
     if (threadIdx.x == 0) {
       ptx::prefetchTensorMap(&params.o);
-      Producer<S> producer{params, smem, row, head, batch, packed};
+      if (S.anchors != 0 && !packed)
+        producer.loadQ();
       program.produce(producer);
     }
   } else {
