@@ -85,6 +85,13 @@ std::string scheduleText(const SiteSchedule &site, const Problem &problem, const
   fields.add("kept", fmt::format("{} of {} ({}), attention mass {}", groupedNumber(visits),
                                  counted(all, "block"), percentage(double(visits) / double(all)),
                                  percentage(site.row.stats.keptMass)));
+  if (schedule.isRepetitive(site.headInSchedule))
+    fields.add("repetitive",
+               fmt::format("{} of {} spatial rows a frame computed, {} packed queries in {} of {} "
+                           "tiles; the others are copies",
+                           schedule.grid.anchors, schedule.grid.height,
+                           groupedNumber(packedQueries(schedule.grid, schedule.tokens)),
+                           schedule.rowsOf(site.headInSchedule), schedule.queryBlocks));
   std::string text = fields.text(style) + "\n";
 
   TextTable table({">rows", ">blocks", "key blocks (visited from the last to the first)"});
@@ -115,10 +122,13 @@ nlohmann::ordered_json scheduleJson(const SiteSchedule &site) {
       runs.push_back({first, last});
     rows.push_back({{"row", q}, {"blocks", site.keyBlocks(q).size()}, {"runs", std::move(runs)}});
   }
-  return {{"query_blocks", site.schedule.queryBlocks},
-          {"key_blocks", site.schedule.keyBlocks},
-          {"tokens", site.schedule.tokens},
-          {"rows", std::move(rows)}};
+  return {
+      {"query_blocks", site.schedule.queryBlocks},
+      {"key_blocks", site.schedule.keyBlocks},
+      {"tokens", site.schedule.tokens},
+      {"anchors", site.schedule.isRepetitive(site.headInSchedule) ? site.schedule.grid.anchors : 0},
+      {"tiles", site.schedule.rowsOf(site.headInSchedule)},
+      {"rows", std::move(rows)}};
 }
 
 } // namespace calibatt

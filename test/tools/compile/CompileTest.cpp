@@ -147,6 +147,20 @@ TEST_CASE("the summary of one of each is in the singular") {
   CHECK_MESSAGE(contains(table.out, "2 kernels of 2 code images and 2 data images"), table.out);
 }
 
+TEST_CASE("a repetitive site is shown with the rows it computes") {
+  ProfileFolder folder;
+  std::string package = folder.file("m.calibatt");
+  compileJson({folder.profile, "-o", package, "--form", "runs"});
+  bool found = false;
+  for (int step = 0; step < 4 && !found; ++step) {
+    ToolRun run = runTool({"inspect", "show", package, "0,0," + std::to_string(step), "--schedule"});
+    REQUIRE_MESSAGE(run.exitCode == 0, run.err);
+    found = contains(run.out, "5 of 10 spatial rows a frame computed, 280 packed queries in 3 of 5 "
+                              "tiles");
+  }
+  CHECK(found);
+}
+
 TEST_CASE("one data kernel serves a whole model, and one more its repetitive heads") {
   ProfileFolder folder;
   nlohmann::json report =
