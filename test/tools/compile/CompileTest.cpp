@@ -153,7 +153,8 @@ TEST_CASE("a repetitive site is shown with the rows it computes") {
   compileJson({folder.profile, "-o", package, "--form", "runs"});
   bool found = false;
   for (int step = 0; step < 4 && !found; ++step) {
-    ToolRun run = runTool({"inspect", "show", package, "0,0," + std::to_string(step), "--schedule"});
+    ToolRun run =
+        runTool({"inspect", "show", package, "0,0," + std::to_string(step), "--schedule"});
     REQUIRE_MESSAGE(run.exitCode == 0, run.err);
     found = contains(run.out, "5 of 10 spatial rows a frame computed, 280 packed queries in 3 of 5 "
                               "tiles");
