@@ -18,10 +18,13 @@ struct AnchorGrid {
   constexpr bool operator==(const AnchorGrid &) const = default;
 };
 
+/// Up to here the products of anchorRow() fit 32 bits.
+constexpr unsigned kMaxGridHeight = 1u << 15;
+
 /// Whether `tokens` are whole frames of this grid, with rows left to copy.
 constexpr bool isValid(const AnchorGrid &grid, unsigned tokens) {
   return grid.anchors >= 1 && grid.anchors < grid.height && grid.height <= tokens &&
-         grid.width >= 1 && grid.width <= tokens / grid.height &&
+         grid.height <= kMaxGridHeight && grid.width >= 1 && grid.width <= tokens / grid.height &&
          tokens % (grid.height * grid.width) == 0;
 }
 

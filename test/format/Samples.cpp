@@ -109,10 +109,25 @@ Schedule randomSchedule(Random &random, uint32_t tokens, uint32_t heads, double 
   return schedule;
 }
 
+Schedule withAnchors(Schedule schedule, const AnchorGrid &grid) {
+  std::vector<uint16_t> dense(schedule.keyBlocks);
+  std::iota(dense.rbegin(), dense.rend(), uint16_t(0));
+  schedule.classes.push_back(dense);
+  const uint32_t head = schedule.heads - 1;
+  schedule.repetitive.assign(schedule.heads, 0);
+  schedule.repetitive[head] = 1;
+  schedule.grid = grid;
+  for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
+    schedule.rowClass[head * schedule.queryBlocks + q] =
+        q < packedTiles(grid, schedule.tokens) ? uint32_t(schedule.classes.size() - 1) : kAbsentRow;
+  return canonicalSchedule(schedule); // without the classes of the rows that were replaced
+}
+
 uint64_t visitsOf(const Schedule &schedule) {
   uint64_t visits = 0;
   for (uint32_t rowClass : schedule.rowClass)
-    visits += schedule.classes[rowClass].size();
+    if (rowClass != kAbsentRow)
+      visits += schedule.classes[rowClass].size();
   return visits;
 }
 

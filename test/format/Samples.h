@@ -50,6 +50,8 @@ std::vector<uint8_t> container(const std::string &header, std::span<const uint8_
 
 /// Random rows, each with the diagonal block; density in (0, 1].
 Schedule randomSchedule(Random &random, uint32_t tokens, uint32_t heads, double density);
+/// The same with the last head repetitive: it computes anchor rows of `grid` only.
+Schedule withAnchors(Schedule schedule, const AnchorGrid &grid);
 uint64_t visitsOf(const Schedule &schedule);
 
 /// What randomPackage() put into a writer, for comparison.
