@@ -1,8 +1,10 @@
-// Runs a fuzz target over mutated seeds without libFuzzer, or over given files.
+// Runs a fuzz target without libFuzzer: `--runs N [CORPUS]` over the seeds, the files of a folder
+// and N mutations of them; else over the files it is given.
 #include "test/fuzz/FuzzTarget.h"
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 
 using namespace calibatt::test;
 
@@ -50,12 +52,21 @@ int main(int argc, char **argv) {
       writeBytes(std::string(argv[2]) + "/seed-" + std::to_string(i), seeds[i]);
     return 0;
   }
-  if (argc != 3 || std::strcmp(argv[1], "--runs") != 0) {
+  if (argc < 3 || argc > 4 || std::strcmp(argv[1], "--runs") != 0) {
     for (int i = 1; i < argc; ++i) {
       std::vector<uint8_t> bytes = readBytes(argv[i]);
       LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
     }
     return 0;
+  }
+  if (argc == 4) {
+    std::vector<std::string> names;
+    for (const auto &entry : std::filesystem::directory_iterator(argv[3]))
+      names.push_back(entry.path().string());
+    std::sort(names.begin(), names.end());
+    for (const std::string &name : names)
+      seeds.push_back(readBytes(name));
+    expect(!names.empty(), "the corpus has files");
   }
   std::printf("seed %llu\n", static_cast<unsigned long long>(random.seed));
   std::fflush(stdout);

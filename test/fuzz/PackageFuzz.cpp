@@ -9,6 +9,31 @@ using namespace calibatt;
 
 namespace {
 
+/// 420 tokens, 2 heads, the second repetitive.
+constexpr const char *kUnrolledText =
+    "constexpr calibatt::AttentionSpec kSpec{.tokens = 420, .grid_height = 7, "
+    ".grid_width = 20, .anchors = 5};\nconstexpr unsigned kHeads = 2;\n"
+    "__device__ const unsigned short kRowClass[] = {\n0, 0, 0, 0,\n"
+    "32768, 32768, 32768, 65535,\n};\n"
+    "unsigned produce_0(calibatt::RunLookup p) {\np.run<0, 0, 4>();\nreturn p.end<4>();\n}\n";
+
+/// Gives one kernel a data image, and one an unrolled text, with a repetitive head.
+void addRepetitiveHeads(test::Random &random, test::PackageContent &content) {
+  const Schedule schedule =
+      test::withAnchors(test::randomSchedule(random, 420, 2, 0.4), AnchorGrid{7, 20, 5});
+  KernelRecord &image = content.kernels.front(), &text = content.kernels.back();
+  image.data = uint32_t(content.datas.size());
+  image.visits = test::visitsOf(schedule);
+  content.datas.push_back(buildScheduleImage(schedule, content.codes[image.code].form));
+  CodeImage unrolled = content.codes.front();
+  unrolled.form = Form::Full;
+  unrolled.symbol += "_full";
+  unrolled.cuda = kUnrolledText;
+  text.code = uint32_t(content.codes.size());
+  text.data = kNone;
+  content.codes.push_back(std::move(unrolled));
+}
+
 /// Opens a package and reads all of it, as a runtime would.
 void readAll(const std::string &path) {
   Result<PackageReader> package = PackageReader::open(path);
@@ -26,9 +51,12 @@ void readAll(const std::string &path) {
     Result<std::vector<uint16_t>> order = package->order(kernel.order);
     if (order)
       test::expect(order->size() == uint64_t(kernel.heads) * p.blocks(), "an order has all rows");
-    if (kernel.data != kNone)
-      if (Result<std::vector<uint8_t>> data = package->data(kernel.data))
-        (void)decodeScheduleImage(*data, "data");
+    if (kernel.data == kNone) {
+      if (Result<std::string> cuda = package->cuda(kernel.code))
+        (void)decodeEmittedSchedule(*cuda, "text");
+    } else if (Result<std::vector<uint8_t>> data = package->data(kernel.data)) {
+      (void)decodeScheduleImage(*data, "data");
+    }
   }
   for (uint32_t layer = 0; layer < p.layers; ++layer) {
     (void)package->ir(layer);
@@ -63,9 +91,17 @@ std::vector<uint8_t> withDigest(std::span<const uint8_t> bytes, const std::strin
 
 std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
   ScratchFolder folder;
-  std::string path = folder.file("m.calibatt");
-  expect(bool(fill(randomContent(random, 40)).write(path)), "the seed is well-formed");
-  return {readBytes(path)};
+  std::vector<std::vector<uint8_t>> seeds;
+  for (const bool anchors : {false, true}) {
+    PackageContent content = randomContent(random, 40);
+    if (anchors)
+      addRepetitiveHeads(random, content);
+    const std::string path = folder.file("m.calibatt");
+    expect(bool(fill(content).write(path)) && bool(PackageReader::open(path)),
+           "the seed is well-formed");
+    seeds.push_back(readBytes(path));
+  }
+  return seeds;
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

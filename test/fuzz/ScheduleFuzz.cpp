@@ -6,13 +6,44 @@
 
 using namespace calibatt;
 
+namespace {
+
+/// What a kernel does with an accepted schedule stays inside the tensors: each output row of a
+/// repetitive head is stored once, from a query of the same column.
+void checkAnchors(const Schedule &schedule) {
+  if (schedule.repetitive.empty())
+    return;
+  const AnchorGrid &grid = schedule.grid;
+  std::vector<uint8_t> stored(schedule.tokens);
+  for (uint32_t i = 0; i < packedQueries(grid, schedule.tokens); ++i) {
+    const PackedQuery query = packedQuery(grid, i);
+    test::expect(query.token < schedule.tokens && query.first < schedule.tokens &&
+                     query.copies >= 1 && query.copies <= grid.height,
+                 "a packed query is inside the sequence");
+    for (uint32_t copy = 0; copy < query.copies; ++copy) {
+      const uint64_t token = query.first + uint64_t(copy) * grid.width;
+      test::expect(token < schedule.tokens && !stored[token], "an output row is stored once");
+      stored[token] = 1;
+    }
+  }
+  test::expect(std::find(stored.begin(), stored.end(), 0) == stored.end(),
+               "every output row is stored");
+}
+
+} // namespace
+
 std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
   std::vector<std::vector<uint8_t>> seeds;
-  for (Form form : {Form::Runs, Form::Table}) {
-    seeds.push_back({0});
-    for (uint8_t byte : buildScheduleImage(randomSchedule(random, 420, 2, 0.5), form))
-      seeds.back().push_back(byte);
-  }
+  for (Form form : {Form::Runs, Form::Table})
+    for (const bool repetitive : {false, true}) {
+      Schedule schedule = randomSchedule(random, 420, 2, 0.5);
+      if (repetitive)
+        schedule = withAnchors(std::move(schedule), {7, 20, 5});
+      const std::vector<uint8_t> image = buildScheduleImage(schedule, form);
+      expect(bool(decodeScheduleImage(image, "seed")), "a seed is a schedule");
+      seeds.push_back({0});
+      seeds.back().insert(seeds.back().end(), image.begin(), image.end());
+    }
   const std::string head = "constexpr calibatt::AttentionSpec kSpec{.tokens = 300};\n"
                            "constexpr unsigned kHeads = 1;\n"
                            "__device__ const unsigned short kRowClass[] = {\n  0, 1, 0,\n};\n";
@@ -24,6 +55,15 @@ std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
              "  return p.end<2>();\n}\n"
              "unsigned produce_1(calibatt::RunLookup p) {\n  p.run<0, 2, 1>();\n"
              "  p.run<1, 0, 1>();\n  return p.end<2>();\n}\n",
+      // Head 1 packs the 300 queries of 3 frames x 5 anchor rows of 20 into 3 tiles.
+      "constexpr calibatt::AttentionSpec kSpec{.tokens = 420, .grid_height = 7, "
+      ".grid_width = 20, .anchors = 5};\n"
+      "constexpr unsigned kHeads = 2;\n"
+      "__device__ const unsigned short kRowClass[] = {\n  0, 1, 0, 1,\n"
+      "  32769, 32769, 32769, 65535,\n};\n"
+      "void produce_0(calibatt::Producer<kSpec> p) {\n  p.visit<0, 3>();\n}\n"
+      "unsigned produce_1(calibatt::RunLookup p) {\n  p.run<0, 0, 4>();\n"
+      "  return p.end<4>();\n}\n",
   };
   for (const std::string &text : texts) {
     test::expect(bool(decodeEmittedSchedule(text, "seed")), "a seed is a schedule");
@@ -40,12 +80,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (data[0] & 1) {
     Result<Schedule> schedule =
         decodeEmittedSchedule(std::string(bytes.begin(), bytes.end()), "text");
-    if (schedule)
+    if (schedule) {
       test::expect(canonicalSchedule(*schedule) == *schedule, "emitted schedules are canonical");
+      checkAnchors(*schedule);
+    }
     return 0;
   }
   Result<Schedule> schedule = decodeScheduleImage(bytes, "image");
   if (schedule) {
+    checkAnchors(*schedule);
     ScheduleHeader header;
     std::copy(bytes.begin(), bytes.begin() + sizeof(header), reinterpret_cast<uint8_t *>(&header));
     std::vector<uint8_t> again = buildScheduleImage(*schedule, Form(header.form));
