@@ -35,6 +35,7 @@ namespace {
 std::vector<uint32_t> spreadEvenly(uint32_t n, uint32_t all) {
   std::vector<uint32_t> picked;
   n = n ? n : all;
+  picked.reserve(n);
   for (uint64_t i = 0; i < n; ++i)
     picked.push_back(uint32_t((2 * i + 1) * all / (2 * uint64_t(n))));
   return picked;

@@ -50,6 +50,16 @@ float quickExp(float x) {
   return p * std::bit_cast<float>((whole + 127) << 23);
 }
 
+/// A square map whose every row is `row` / `total`.
+std::vector<float> equalRows(const std::vector<float> &row, double total) {
+  const size_t blocks = row.size();
+  std::vector<float> energies(blocks * blocks);
+  for (size_t r = 0; r < blocks; ++r)
+    for (size_t c = 0; c < blocks; ++c)
+      energies[r * blocks + c] = float(row[c] / total);
+  return energies;
+}
+
 } // namespace
 
 SyntheticHead::SyntheticHead(const SynthesisPreset &preset, HeadKind kind, uint64_t seed,
@@ -104,8 +114,7 @@ SyntheticHead::SyntheticHead(const SynthesisPreset &preset, HeadKind kind, uint6
       const float b = nearNormal(counterHash(seed ^ 0x5a11e48, c));
       total += salience[c] = quickExp(1.5f * a + 0.4f * b);
     }
-    for (size_t i = 0; i < uniform.size(); ++i)
-      uniform[i] = float(salience[i % numBlocks] / total);
+    uniform = equalRows(salience, total);
   }
   addComponent(std::move(uniform), everywhere, 0.5);
 
@@ -132,10 +141,7 @@ std::vector<float> SyntheticHead::sinkEnergies() const {
     row[c] = float(inFrame * (1 + 6 * std::exp(-double(c)))) + 1e-6f;
     total += row[c];
   }
-  std::vector<float> energies(size_t(numBlocks) * numBlocks);
-  for (size_t i = 0; i < energies.size(); ++i)
-    energies[i] = float(row[i % numBlocks] / total);
-  return energies;
+  return equalRows(row, total);
 }
 
 std::vector<float> SyntheticHead::smoothNoise(uint64_t fieldSeed, double sigma) const {

@@ -188,6 +188,7 @@ Result<CompiledKernel> CudaCompiler::compile(const std::string &source, const st
 
   std::vector<std::string> given = options(target);
   std::vector<const char *> pointers;
+  pointers.reserve(given.size());
   for (const std::string &option : given)
     pointers.push_back(option.c_str());
   result = nvrtc.compileProgram(program.handle, int(pointers.size()), pointers.data());
@@ -202,8 +203,10 @@ Result<CompiledKernel> CudaCompiler::compile(const std::string &source, const st
     return failed(result, "NVRTC failed");
 
   CompiledKernel kernel;
-  if ((result = program.read(kernel.cubin, nvrtc.cubinSize, nvrtc.cubin)) != kNvrtcSuccess ||
-      (result = program.read(kernel.ptx, nvrtc.ptxSize, nvrtc.ptx)) != kNvrtcSuccess)
+  result = program.read(kernel.cubin, nvrtc.cubinSize, nvrtc.cubin);
+  if (result == kNvrtcSuccess)
+    result = program.read(kernel.ptx, nvrtc.ptxSize, nvrtc.ptx);
+  if (result != kNvrtcSuccess)
     return failed(result, "NVRTC gives no code");
   dropTerminator(kernel.ptx);
   auto report = parsePtxasLog(log, symbol);

@@ -19,7 +19,7 @@ static std::string environment(const char *name) {
 /// Toolkits in the order of preference.
 static std::vector<std::string> toolkitFolders() {
   std::vector<std::string> folders;
-  for (std::string folder :
+  for (const std::string &folder :
        {environment("CUDA_HOME"), environment("CUDA_PATH"), std::string("/usr/local/cuda")})
     if (!folder.empty() && std::find(folders.begin(), folders.end(), folder) == folders.end())
       folders.push_back(folder);
@@ -78,7 +78,7 @@ Result<CudaLibrary> CudaLibrary::open(const std::vector<std::string> &names, con
   for (const std::string &name : names) {
     for (const std::string &folder : folders) {
       std::error_code ignored;
-      std::string path = folder + "/" + name;
+      std::string path = fs::path(folder) / name;
       if (!fs::exists(path, ignored))
         continue;
       library.path = path;
@@ -125,7 +125,7 @@ std::optional<std::string> findCudaProgram(const std::string &name) {
   for (std::string &folder : wheelSubfolders("bin"))
     folders.push_back(std::move(folder));
   for (const std::string &folder : folders) {
-    std::string candidate = folder + "/" + name;
+    std::string candidate = fs::path(folder) / name;
     std::error_code ignored;
     if (fs::is_regular_file(candidate, ignored) && access(candidate.c_str(), X_OK) == 0)
       return candidate;

@@ -90,6 +90,7 @@ Result<std::vector<uint8_t>> readFile(const std::string &path) {
 /// Runs a program without a shell, stdout and stderr into `log`; its exit status.
 Result<int> runProgram(const std::vector<std::string> &arguments, const std::string &log) {
   std::vector<char *> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string &argument : arguments)
     argv.push_back(const_cast<char *>(argument.c_str()));
   argv.push_back(nullptr);

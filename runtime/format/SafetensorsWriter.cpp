@@ -22,6 +22,7 @@ struct PendingTensor {
   std::vector<uint64_t> shape; ///< of a stream: the inner dimensions
   std::vector<uint8_t> bytes;
   std::optional<SpoolFile> spool;
+  uint64_t rowBytes = 0; ///< of a stream: bytes of the inner dimensions, not 0
 
   uint64_t size() const { return spool ? spool->size() : bytes.size(); }
 };
@@ -123,7 +124,7 @@ Result<size_t> SafetensorsWriter::beginStream(const std::string &name, DType dty
   Result<SpoolFile> spool = SpoolFile::create(impl->file.path());
   if (!spool)
     return spool.takeError();
-  impl->tensors.push_back({name, dtype, std::move(inner), {}, spool.take()});
+  impl->tensors.push_back({name, dtype, std::move(inner), {}, spool.take(), *rowBytes});
   return impl->tensors.size() - 1;
 }
 
@@ -144,11 +145,10 @@ Status SafetensorsWriter::finish() {
   std::vector<PendingTensor *> order;
   for (PendingTensor &tensor : impl->tensors) {
     if (tensor.spool) {
-      uint64_t rowBytes = *shapeBytes(tensor.dtype, tensor.shape);
-      if (tensor.size() % rowBytes)
+      if (tensor.size() % tensor.rowBytes)
         return impl->error(tensor.name, fmt::format("has {} bytes, not whole rows of {}",
-                                                    tensor.size(), rowBytes));
-      tensor.shape.insert(tensor.shape.begin(), tensor.size() / rowBytes);
+                                                    tensor.size(), tensor.rowBytes));
+      tensor.shape.insert(tensor.shape.begin(), tensor.size() / tensor.rowBytes);
     }
     order.push_back(&tensor);
   }

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <mutex>
 #include <optional>
 #include <shared_mutex>
@@ -169,15 +170,18 @@ private:
   }
 
   Outcome encode(const calibatt_call_t &call, LaunchParams &params) {
-    Outcome outcome;
-    if (!(outcome = tensorMaps.get(deviceTensor(call, call.q, call.q_strides, 128), "q", params.q))
-             .ok() ||
-        !(outcome = tensorMaps.get(deviceTensor(call, call.k, call.k_strides, 128), "k", params.k))
-             .ok() ||
-        !(outcome = tensorMaps.get(deviceTensor(call, call.v, call.v_strides, 128), "v", params.v))
-             .ok() ||
-        !(outcome = tensorMaps.get(deviceTensor(call, call.o, call.o_strides, 64), "o", params.o))
-             .ok())
+    const auto get = [&](const void *address, const int64_t (&strides)[3], uint32_t rows,
+                         const char *name, auto &map) {
+      return tensorMaps.get(deviceTensor(call, address, strides, rows), name, map);
+    };
+    Outcome outcome = get(call.q, call.q_strides, 128, "q", params.q);
+    if (outcome.ok())
+      outcome = get(call.k, call.k_strides, 128, "k", params.k);
+    if (outcome.ok())
+      outcome = get(call.v, call.v_strides, 128, "v", params.v);
+    if (outcome.ok())
+      outcome = get(call.o, call.o_strides, 64, "o", params.o);
+    if (!outcome.ok())
       return outcome;
     params.q_data = static_cast<const unsigned char *>(call.q);
     params.o_data = static_cast<unsigned char *>(call.o);
@@ -195,8 +199,8 @@ private:
     ResidentKernel resident;
     if (!images->find(launch, batch, resident))
       return {CALIBATT_STATUS_INTERNAL, "a loaded kernel is not resident"};
-    params.schedule = reinterpret_cast<const unsigned char *>(resident.schedule);
-    params.work = reinterpret_cast<const unsigned *>(resident.work);
+    params.schedule = std::bit_cast<const unsigned char *>(resident.schedule);
+    params.work = std::bit_cast<const unsigned *>(resident.work);
     params.work_count = resident.workCount;
     params.head_base = launch.headBase;
     void *arguments[] = {&params};

@@ -17,6 +17,8 @@ Outcome open(CudaDriver &driver) {
     return {CALIBATT_STATUS_NO_DEVICE,
             fmt::format("{} not found: {}", path, why ? why : "unknown reason")};
   }
+// Names and parameter lists cannot be in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define CALIBATT_CUDA_RESOLVE(member, symbol, parameters)                                          \
   driver.member = reinterpret_cast<CuResult(*) parameters>(dlsym(library, #symbol));               \
   if (!driver.member)                                                                              \
@@ -24,6 +26,7 @@ Outcome open(CudaDriver &driver) {
             fmt::format("{} has no {}: the CUDA driver is too old", path, #symbol)};
   CALIBATT_CUDA_FUNCTIONS(CALIBATT_CUDA_RESOLVE)
 #undef CALIBATT_CUDA_RESOLVE
+  // NOLINTEND(bugprone-macro-parentheses)
   if (Outcome ready = driver.check(driver.init(0), "cuInit"); !ready.ok())
     return {CALIBATT_STATUS_NO_DEVICE, ready.message};
   return {};

@@ -65,9 +65,12 @@ constexpr int kCuCaptureStatusNone = 0;
 
 /// The resolved driver; one for the process, never closed.
 struct CudaDriver {
+// Names and parameter lists cannot be in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define CALIBATT_CUDA_MEMBER(member, symbol, parameters) CuResult(*member) parameters = nullptr;
   CALIBATT_CUDA_FUNCTIONS(CALIBATT_CUDA_MEMBER)
 #undef CALIBATT_CUDA_MEMBER
+  // NOLINTEND(bugprone-macro-parentheses)
 
   /// Opens $CALIBATT_LIBCUDA, or libcuda.so.1 where that is not set, and calls cuInit.
   /// NO_DEVICE where it is missing, lacks a function or finds no GPU.

@@ -101,6 +101,7 @@ std::vector<BenchRow> chooseCalls(const Problem &p, const BenchOptions &options)
   if (options.layer || options.step || all.size() <= kDefaultCalls)
     return all;
   std::vector<BenchRow> spread;
+  spread.reserve(kDefaultCalls);
   for (size_t i = 0; i < kDefaultCalls; ++i)
     spread.push_back(all[i * (all.size() - 1) / (kDefaultCalls - 1)]);
   return spread;

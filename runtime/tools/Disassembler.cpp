@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <filesystem>
 #include <fmt/format.h>
 #include <span>
 #include <spawn.h>
@@ -37,7 +38,7 @@ std::vector<std::string> programFolders() {
 
 std::string findProgram(const std::string &name) {
   for (const std::string &folder : programFolders()) {
-    std::string path = folder + "/" + name;
+    std::string path = std::filesystem::path(folder) / name;
     if (access(path.c_str(), X_OK) == 0)
       return path;
   }
@@ -84,6 +85,7 @@ Result<std::string> runProgram(const std::vector<std::string> &command) {
   if (pipe2(ends, O_CLOEXEC) != 0)
     return Error{fmt::format("{}: cannot make a pipe: {}", command[0], std::strerror(errno))};
   std::vector<char *> argv;
+  argv.reserve(command.size() + 1);
   for (const std::string &word : command)
     argv.push_back(const_cast<char *>(word.c_str()));
   argv.push_back(nullptr);
