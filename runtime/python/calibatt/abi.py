@@ -1,14 +1,13 @@
 """The C ABI of calibatt.h as ctypes: structs, prototypes, and statuses as exceptions."""
 
 import ctypes
-import os
 from ctypes import POINTER, byref, c_char, c_char_p, c_double, c_int, c_int64, c_size_t
 from ctypes import c_uint8, c_uint32, c_uint64, c_void_p
-from pathlib import Path
+
+from .libraries import Library
 
 DTYPE_BF16 = 0
 DTYPE_F32 = 1
-LIBRARY_NAME = "libcalibatt.so"
 
 
 class Error(RuntimeError):
@@ -19,14 +18,14 @@ class Error(RuntimeError):
         self.status = status
 
 
-class _Struct(ctypes.Structure):
+class Struct(ctypes.Structure):
     """A struct of calibatt.h, with its size set."""
 
     def __init__(self, **fields):
         super().__init__(struct_size=ctypes.sizeof(type(self)), **fields)
 
 
-class PackageInfo(_Struct):
+class PackageInfo(Struct):
     _fields_ = [
         ("struct_size", c_size_t),
         ("model", c_char_p),
@@ -54,7 +53,7 @@ class PackageInfo(_Struct):
     ]
 
 
-class SessionOptions(_Struct):
+class SessionOptions(Struct):
     _fields_ = [
         ("struct_size", c_size_t),
         ("device", c_char_p),
@@ -66,7 +65,7 @@ class SessionOptions(_Struct):
     ]
 
 
-class Call(_Struct):
+class Call(Struct):
     _fields_ = [
         ("struct_size", c_size_t),
         ("layer", c_uint32),
@@ -92,7 +91,7 @@ class Call(_Struct):
     ]
 
 
-class SessionStats(_Struct):
+class SessionStats(Struct):
     _fields_ = [
         ("struct_size", c_size_t),
         ("calls", c_uint64),
@@ -131,59 +130,12 @@ _PROTOTYPES = {
 }
 
 
-def _candidates():
-    named = os.environ.get("CALIBATT_LIBRARY")
-    if named:
-        # Named explicitly: nothing else will do.
-        return [Path(named)]
-    package = Path(__file__).resolve().parent
-    try:
-        from . import installed
-    except ImportError:
-        pass
-    else:
-        # `cmake --install` put the two where they are: another build's library will not do.
-        return [(package / installed.LIBRARY).resolve()]
-    found = [package / LIBRARY_NAME, package.parent / LIBRARY_NAME]
-    root = package.parents[2]
-    if (root / "CMakeLists.txt").exists():
-        builds = [root / "build", *sorted(root.glob("build/*")), *sorted(root.glob("build-*"))]
-        libraries = [build / "lib" / LIBRARY_NAME for build in builds]
-        # The newest build first.
-        found += sorted(
-            (path for path in libraries if path.exists()),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        )
-    return found
-
-
-_library = None
+_library = Library("libcalibatt.so", "CALIBATT_LIBRARY", _PROTOTYPES, Error)
 
 
 def library():
     """The loaded libcalibatt.so; raises Error naming every place that was tried."""
-    global _library
-    if _library is not None:
-        return _library
-    tried = []
-    for path in _candidates():
-        try:
-            loaded = ctypes.CDLL(str(path))
-        except OSError as error:
-            tried.append(str(error) if path.exists() else f"{path}: not there")
-            continue
-        for name, (result, arguments) in _PROTOTYPES.items():
-            function = getattr(loaded, name, None)
-            if function is None:
-                raise Error(f"{path}: has no {name}: another version of libcalibatt")
-            function.restype = result
-            function.argtypes = arguments
-        _library = loaded
-        return loaded
-    raise Error(
-        f"{LIBRARY_NAME} not found; set CALIBATT_LIBRARY to it (tried: {'; '.join(tried)})"
-    )
+    return _library.get()
 
 
 def check(status):
@@ -196,5 +148,5 @@ def check(status):
 
 __all__ = [
     "Call", "DTYPE_BF16", "DTYPE_F32", "Error", "PackageInfo", "SessionOptions", "SessionStats",
-    "byref", "check", "library",
+    "Struct", "byref", "check", "library",
 ]

@@ -12,7 +12,7 @@ def _torch_of(tensor):
     return torch if torch is not None and isinstance(tensor, torch.Tensor) else None
 
 
-class _View:
+class View:
     """Address, shape, strides (in elements), dtype and place of one tensor."""
 
     def __init__(self, name, tensor):
@@ -53,7 +53,7 @@ class _View:
 
 def describe(q, k, v, out, want_lse):
     """`(call, out, lse, place)` of four tensors; makes `out` and `lse` where they are wanted."""
-    view = _View("q", q)
+    view = View("q", q)
     torch = _torch_of(q)
     if out is None:
         if torch is not None:
@@ -67,7 +67,7 @@ def describe(q, k, v, out, want_lse):
             out = numpy.empty_like(q)
     elif torch is None and not out.flags.writeable:
         raise Error("out is read-only")
-    views = {"q": view, "k": _View("k", k), "v": _View("v", v), "out": _View("out", out)}
+    views = {"q": view, "k": View("k", k), "v": View("v", v), "out": View("out", out)}
     for name, other in views.items():
         for what in ("shape", "dtype", "place"):
             if getattr(other, what) != getattr(view, what):
