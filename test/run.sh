@@ -4,7 +4,7 @@
 set -euo pipefail
 case ${1:-} in
   -h | --help)
-    echo "usage: test/run.sh [CTEST-ARGUMENT...]   (-L unit|lit|nvrtc|tools|python|host|gpu|fuzz, -R NAME, -V)"
+    echo "usage: test/run.sh [CTEST-ARGUMENT...]   (-L unit|lit|nvrtc|tools|python|host|gpu|fuzz|torch, -R NAME, -V)"
     exit 0 ;;
 esac
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

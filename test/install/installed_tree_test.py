@@ -34,8 +34,8 @@ class InstalledTreeTest(unittest.TestCase):
         }
         wanted |= {f"{LIBDIR}/cmake/calibatt/calibatt-{name}.cmake"
                    for name in ("config", "config-version", "targets")}
-        wanted |= {f"{PYTHONDIR}/calibatt/{path.name}"
-                   for path in Path(SOURCE, "runtime/python/calibatt").glob("*.py")}
+        python = Path(SOURCE, "runtime/python")
+        wanted |= {f"{PYTHONDIR}/{path.relative_to(python)}" for path in python.rglob("*.py")}
         wanted.add(f"{PYTHONDIR}/calibatt/installed.py")
         if HAS_COMPILER:
             wanted.add("bin/calibatt-compile")
