@@ -23,16 +23,38 @@ std::string folderOf(const std::string &path) {
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
-/// A new file beside `path`, readable as the umask says (mkstemp would give 0600).
-int createBeside(const std::string &path, std::string &name) {
+/// Calls `make` with names beside `path` until one is not taken; its result, which is negative
+/// with errno set where it failed.
+template <typename Make> int withNewName(const std::string &path, std::string &name, Make make) {
   static std::atomic<unsigned> counter{0};
+  int result = -1;
   for (int attempt = 0; attempt < 100; ++attempt) {
     name = fmt::format("{}.tmp-{}-{}", path, ::getpid(), counter++);
-    int fd = ::open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (fd >= 0 || errno != EEXIST)
-      return fd;
+    result = make(name.c_str());
+    if (result >= 0 || errno != EEXIST)
+      break;
   }
-  return -1;
+  return result;
+}
+
+/// Where linkat() finds an open file to give it a name; needs no privilege, but /proc.
+std::string openFileName(int fd) { return fmt::format("/proc/self/fd/{}", fd); }
+
+/// A new file in the folder of `path`, readable as the umask says (mkstemp would give 0600). It
+/// has no name where the file system and /proc allow that: `name` is then empty.
+int createBeside(const std::string &path, std::string &name) {
+  name.clear();
+  int fd = ::open(folderOf(path).c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+  if (fd >= 0 && ::access(openFileName(fd).c_str(), F_OK) == 0)
+    return fd;
+  if (fd >= 0)
+    ::close(fd);
+  fd = withNewName(path, name, [](const char *name) {
+    return ::open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  });
+  if (fd < 0)
+    name.clear();
+  return fd;
 }
 
 /// False with errno set where not all bytes could be written.
@@ -62,10 +84,8 @@ Result<AtomicFile> AtomicFile::create(const std::string &path) {
   AtomicFile file;
   file.finalPath = path;
   file.fd = createBeside(path, file.temporary);
-  if (file.fd < 0) {
-    file.temporary.clear();
+  if (file.fd < 0)
     return systemError(path, "cannot write");
-  }
   return file;
 }
 
@@ -106,15 +126,33 @@ Status AtomicFile::write(const std::string &text) {
   return write(std::span(reinterpret_cast<const uint8_t *>(text.data()), text.size()));
 }
 
-Status AtomicFile::commit() {
-  if (::fsync(fd) != 0)
+/// Rename replaces what has the name already, linking does not: so a name comes first.
+Status AtomicFile::giveName() {
+  if (!temporary.empty())
+    return {};
+  const std::string self = openFileName(fd);
+  if (withNewName(finalPath, temporary, [&](const char *name) {
+        return ::linkat(AT_FDCWD, self.c_str(), AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+      }) != 0) {
+    temporary.clear();
+    return failure("cannot name the finished temporary");
+  }
+  return {};
+}
+
+Status AtomicFile::commit(Sync sync) {
+  if (sync == Sync::Yes && ::fsync(fd) != 0)
     return failure("cannot sync to disk");
+  if (Status status = giveName(); !status)
+    return status;
   // Some file systems (NFS, quotas) report a full disk only here.
   if (::close(std::exchange(fd, -1)) != 0)
     return failure("cannot close");
   if (::rename(temporary.c_str(), finalPath.c_str()) != 0)
     return failure("cannot rename the finished temporary to it");
   temporary.clear();
+  if (sync == Sync::No)
+    return {};
   // The rename itself reaches the disk with its folder; a folder that cannot be
   // opened or synced leaves a file that is whole all the same.
   int folder = ::open(folderOf(finalPath).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -132,7 +170,8 @@ Result<SpoolFile> SpoolFile::create(const std::string &beside) {
   file.fd = createBeside(beside, name);
   if (file.fd < 0)
     return systemError(beside, "cannot write a temporary beside it");
-  ::unlink(name.c_str());
+  if (!name.empty())
+    ::unlink(name.c_str());
   return file;
 }
 

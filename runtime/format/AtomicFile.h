@@ -9,8 +9,10 @@
 
 namespace calibatt {
 
-/// Writes to a temporary beside `path`; commit() syncs it and renames it over
-/// `path`. Destroyed without commit(), nothing stays behind. Every error names `path`.
+/// Writes to a temporary in the folder of `path`; commit() syncs it and renames it over
+/// `path`. Destroyed without commit(), nothing stays behind. Where the file system has files
+/// without a name (Linux's usual ones do), a process that is killed leaves nothing either.
+/// Every error names `path`.
 class AtomicFile {
 public:
   /// Fails where the folder is missing or not writable, or `path` exists and is
@@ -27,15 +29,19 @@ public:
   /// Appends; fails where the disk is full.
   Status write(std::span<const uint8_t> bytes);
   Status write(const std::string &text);
-  /// Call once, after the last write.
-  Status commit();
+  enum class Sync { Yes, No };
+  /// Call once, after the last write. Without a sync the file may be damaged after a crash of
+  /// the machine: only for what has a hash inside and can be made again.
+  Status commit(Sync sync = Sync::Yes);
 
 private:
   AtomicFile() = default;
   Error failure(const char *what) const;
+  Status giveName();
   void discard();
 
-  std::string finalPath, temporary;
+  std::string finalPath;
+  std::string temporary; ///< empty while it has no name
   int fd = -1;
   uint64_t written = 0;
 };

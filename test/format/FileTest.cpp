@@ -6,8 +6,10 @@
 #include <doctest/doctest.h>
 
 #include <csignal>
+#include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace calibatt;
@@ -47,7 +49,6 @@ TEST_CASE("an atomic file replaces the old one only when it is committed") {
     Result<AtomicFile> file = AtomicFile::create(path);
     REQUIRE(file);
     REQUIRE(file->write(fresh));
-    CHECK(folder.list().size() == 2);
     CHECK(readBytes(path) == old);
   }
   CHECK(folder.list() == std::vector<std::string>{"out"});
@@ -60,6 +61,32 @@ TEST_CASE("an atomic file replaces the old one only when it is committed") {
   REQUIRE(moved.commit());
   CHECK(readBytes(path) == fresh);
   CHECK(folder.list() == std::vector<std::string>{"out"});
+}
+
+TEST_CASE("a process that is killed while it writes leaves what was there") {
+  ScratchFolder folder;
+  const int probe = ::open(folder.path().c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (probe < 0) {
+    MESSAGE("skipped: the file system of ", folder.path(), " has no files without a name");
+    return;
+  }
+  ::close(probe);
+  const std::vector<uint8_t> old = Random().bytes(10);
+  writeBytes(folder.file("out"), old);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    Result<AtomicFile> file = AtomicFile::create(folder.file("out"));
+    Result<SpoolFile> spool = SpoolFile::create(folder.file("out"));
+    if (file && spool && file->write(old) && spool->write(old))
+      ::raise(SIGKILL);
+    ::_exit(1);
+  }
+  int state = 0;
+  REQUIRE(::waitpid(child, &state, 0) == child);
+  CHECK(WIFSIGNALED(state));
+  CHECK(folder.list() == std::vector<std::string>{"out"});
+  CHECK(readBytes(folder.file("out")) == old);
 }
 
 TEST_CASE("a new file has the permissions that the umask allows") {
