@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the packages that test/benchmark/compare.py times: 40 heads at 480p and at 720p with every block
 # kept, random 50, 25 and 10 % of them, the synthetic preset's masks (the middle layer and step), and all
-# heads repetitive.
+# heads repetitive; 1, 5 (a rank of eight) and 12 heads (1.3B) of the same at 25 %; and 48 heads of 64
+# (CogVideoX).
 #
 #   test/benchmark/prepare.sh BUILD OUT [NAME="COMPILE-OPTIONS"]...
 #
@@ -36,16 +37,23 @@ synthetic() {
 }
 
 for profile in 480p-dense 480p-random50 480p-random25 480p-random10 480p-preset 480p-repetitive \
-  720p-dense 720p-random50 720p-random25 720p-random10 720p-preset 720p-repetitive; do
+  720p-dense 720p-random50 720p-random25 720p-random10 720p-preset 720p-repetitive \
+  480p-random25-1head 480p-random25-5heads 480p-random25-12heads \
+  cogvideox-dense cogvideox-random25; do
   # shellcheck disable=SC2254  # a pattern it is
   case $profile in $only) ;; *) continue ;; esac
-  size=${profile%%-*} kind=${profile#*-}
-  grid=(21 30 52) && [ "$size" = 480p ] || grid=(21 45 80)
+  size=${profile%%-*} kind=${profile#*-} heads=()
+  case $size in
+    480p) grid=(21 30 52) ;;
+    720p) grid=(21 45 80) ;;
+    cogvideox) grid=(13 30 45) heads=(--heads 48 --head-dim 64) ;;
+  esac
+  case $kind in *-*head*) heads=(--heads "$(grep -o '[0-9]*' <<<"${kind#*-}")") kind=${kind%-*} ;; esac
   if [ ! -e "$out/$profile.calib.safetensors" ]; then
     case $kind in
-      dense) masks "$profile" "${grid[@]}" ;;
+      dense) masks "$profile" "${grid[@]}" "${heads[@]}" ;;
       repetitive) masks "$profile" "${grid[@]}" --repetitive ;;
-      random*) masks "$profile" "${grid[@]}" --keep "0.${kind#random}" ;;
+      random*) masks "$profile" "${grid[@]}" --keep "0.${kind#random}" "${heads[@]}" ;;
       preset) synthetic "$profile" "wan2.1-14b-$size" ;;
     esac
   fi
