@@ -27,6 +27,9 @@ AttentionSpec lowerSpec(sattn::SpecAttr attr) {
   spec.ping_pong = attr.getPingPong();
   spec.lazy_rescale = attr.getLazyRescale();
   spec.watchdog = attr.getWatchdog();
+  spec.persistent = attr.getPersistent();
+  spec.frozen_max = attr.getFrozenMax();
+  spec.mma_sums = attr.getMmaSums();
   spec.grid_height = clamp(attr.getGridHeight());
   spec.grid_width = clamp(attr.getGridWidth());
   spec.anchors = clamp(attr.getAnchors());

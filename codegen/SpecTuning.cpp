@@ -21,6 +21,9 @@ constexpr std::array kFields = {
     Field{.name = "stages", .number = &AttentionSpec::stages},
     Field{.name = "ping_pong", .flag = &AttentionSpec::ping_pong},
     Field{.name = "lazy_rescale", .flag = &AttentionSpec::lazy_rescale},
+    Field{.name = "persistent", .flag = &AttentionSpec::persistent},
+    Field{.name = "frozen_max", .flag = &AttentionSpec::frozen_max},
+    Field{.name = "mma_sums", .flag = &AttentionSpec::mma_sums},
     Field{.name = "watchdog", .flag = &AttentionSpec::watchdog},
 };
 

@@ -176,7 +176,8 @@ Result<uint32_t> Compile::takeKernel(LayerKernel kernel, uint64_t sites) {
               writeText(fmt::format("{}/{}.cu", options.dumpFolder, kernel.symbol), kernel.cuda);
           !s)
         return s.takeError();
-    sources.push_back({kernel.symbol, std::move(kernel.cuda), kernel.form, kernel.dynamicSmem});
+    sources.push_back({kernel.symbol, std::move(kernel.cuda), kernel.form, kernel.dynamicSmem,
+                       kernel.persistent});
   } else if (sources[entry->second].cuda != kernel.cuda) {
     return Error{fmt::format("{}: names two kernels that differ", kernel.symbol)};
   }

@@ -140,6 +140,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
           built.warning = "cache: " + stored.message();
     }
     built.image.cuda = source.cuda;
+    built.image.persistent = source.persistent;
     return built;
   };
   KernelBuildResult result;

@@ -16,6 +16,7 @@ struct KernelSource {
   std::string symbol, cuda;
   Form form = Form::Runs;
   uint32_t dynamicSmem = 0;
+  bool persistent = false;
 };
 
 /// What the compiles of a package came to.

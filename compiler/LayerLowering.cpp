@@ -73,6 +73,7 @@ LayerKernel finishKernel(const LoweredKernel &lowered) {
   kernel.cuda = emitKernel(lowered.plan);
   kernel.form = lowered.plan.form;
   kernel.dynamicSmem = uint32_t(smemBytes(lowered.plan.spec));
+  kernel.persistent = lowered.plan.spec.persistent;
   if (kernel.form == Form::Runs || kernel.form == Form::Table)
     kernel.data = buildScheduleImage(lowered.schedule, kernel.form);
   kernel.order = lowered.order;

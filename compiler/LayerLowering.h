@@ -20,6 +20,7 @@ struct LayerKernel {
   std::string symbol, cuda; ///< entry name and translation unit
   Form form = Form::Runs;
   uint32_t dynamicSmem = 0;
+  bool persistent = false;   ///< CTAs walk lists of tiles
   std::vector<uint8_t> data; ///< data image, empty for `full` and `schedule`
   std::vector<uint16_t> order;
   KernelRecord record; ///< all but the indices code, data and order

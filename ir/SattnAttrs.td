@@ -46,6 +46,9 @@ def Sattn_Spec : Sattn_Attr<"Spec", "spec"> {
   let parameters = (ins
     "uint32_t":$head_dim, "uint32_t":$tokens, "::mlir::FloatAttr":$scale,
     "uint32_t":$stages, "bool":$ping_pong, "bool":$lazy_rescale, "bool":$watchdog,
+    DefaultValuedParameter<"bool", "false">:$persistent,
+    DefaultValuedParameter<"bool", "false">:$frozen_max,
+    DefaultValuedParameter<"bool", "false">:$mma_sums,
     DefaultValuedParameter<"uint32_t", "0">:$grid_height,
     DefaultValuedParameter<"uint32_t", "0">:$grid_width,
     DefaultValuedParameter<"uint32_t", "0">:$anchors

@@ -101,7 +101,7 @@ LogicalResult ProblemAttr::verify(function_ref<InFlightDiagnostic()> emitError, 
 
 LogicalResult SpecAttr::verify(function_ref<InFlightDiagnostic()> emitError, uint32_t headDim,
                                uint32_t tokens, FloatAttr scale, uint32_t stages, bool, bool, bool,
-                               uint32_t, uint32_t, uint32_t) {
+                               bool, bool, bool, uint32_t, uint32_t, uint32_t) {
   // [1] Sizes are at least 1. What a target can run is check-resources' business.
   if (headDim == 0 || tokens == 0 || stages == 0)
     return emitError() << "head_dim " << headDim << ", tokens " << tokens << ", stages " << stages

@@ -48,6 +48,8 @@ CALIBATT_DEVICE void scatterTile(Consumer<S> &c, const LaunchParams &params, u32
     for (u32 copy = 0; copy < query.copies; ++copy, to += kGrid.width * params.o_strides[2])
       ptx::storeGlobal16(to, value);
   }
+  if constexpr (S.persistent)
+    ptx::barrierSync(3 + c.warpgroup, 128); // all have read what the next Q overwrites
   if (params.lse == nullptr || threadIdx.x % 4 != 0)
     return;
   float *lse = params.lse + batch * params.lse_batch_stride + head * params.lse_head_stride;

@@ -9,44 +9,72 @@
 #pragma once
 
 #include "descriptor.cuh"
+#include "frozen_softmax.cuh"
 #include "online_softmax.cuh"
 #include "ptx/mbarrier.cuh"
+#include "ptx/tma.cuh"
 #include "ptx/wgmma.cuh"
 #include "smem_layout.cuh"
 
 namespace calibatt {
+
+/// The softmax that a spec asks for.
+template <AttentionSpec S, bool Frozen = S.frozen_max> struct SoftmaxOf {
+  using Type = OnlineSoftmax<S>;
+};
+template <AttentionSpec S> struct SoftmaxOf<S, true> {
+  using Type = FrozenSoftmax<S>;
+};
 
 template <AttentionSpec S> struct Consumer {
   static constexpr int kSteps16 = S.head_dim / 16; ///< k16 steps of Q K
   static constexpr u32 kHalf = SmemLayout<S>::kHalf;
 
   SmemLayout<S> smem;
-  u32 warpgroup; ///< 0 or 1, uniform
-  bool packed;   ///< Q is there already: this warpgroup gathered it (anchors.cuh)
-  u32 visits = 0;
+  u32 warpgroup;       ///< 0 or 1, uniform
+  bool packed = false; ///< Q is there already: this warpgroup gathered it (anchors.cuh)
+  bool holdsQ = false; ///< the last tile's Q buffer is not released yet (tile_list.cuh)
+  u32 visits = 0;      ///< since the kernel began
+  u32 tileBegin = 0;   ///< visits when the tile began
+  u32 tiles = 0;       ///< tiles since the kernel began
   float s[64];
-  float o[S.head_dim / 2];
+  /// P V of head_dim columns; with mma_sums of eight more, all of them the sum of the weights.
+  float o[S.head_dim / 2 + (S.mma_sums ? 4 : 0)];
   u32 p[32];
-  OnlineSoftmax<S> softmax;
+  typename SoftmaxOf<S>::Type softmax;
+
+  /// Once a kernel: the first turn is the first warpgroup's.
+  CALIBATT_DEVICE void begin() {
+    if (S.ping_pong && warpgroup == 0)
+      ptx::barrierArrive(kTurn, 256);
+  }
+
+  /// Shared address of the tile's Q.
+  CALIBATT_DEVICE u32 q() const { return smem.q(S.persistent ? tiles & 1 : 0); }
 
   /// The first visit; Tail where its block is the masked tail of the keys.
   template <bool Tail> CALIBATT_DEVICE void first() {
-    if (S.ping_pong && warpgroup == 0)
-      ptx::barrierArrive(kTurn, 256);
-    if (S.anchors == 0 || !packed)
+    if constexpr (S.persistent)
+      tileBegin = visits;
+    else
+      visits = tileBegin = 0;
+    const u32 stage = visits % S.stages;
+    if (!S.persistent && (S.anchors == 0 || !packed))
       ptx::mbarrierWait<S.watchdog>(smem.qFull(), 0);
-    waitFull(smem.kFull(0), 0);
+    waitFull(smem.kFull(stage), visits);
     ptx::wgmmaFence();
-    issueQK(0);
+    issueQK(stage);
     ptx::wgmmaCommit();
     ptx::wgmmaWait<0>();
     ptx::wgmmaPin(s);
-    release(smem.kEmpty(0));
+    release(smem.kEmpty(stage));
+    if constexpr (S.persistent)
+      releaseQ();
     if constexpr (Tail)
       maskTail();
     softmax.first(s);
     packP();
-    visits = 1;
+    ++visits;
   }
 
   /// Every further visit.
@@ -59,7 +87,8 @@ template <AttentionSpec S> struct Consumer {
     issueQK(stage);
     ptx::wgmmaCommit();
     waitFull(smem.vFull(before), visits - 1);
-    issuePV(before, visits > 1);
+    ptx::wgmmaFence();
+    issuePV(before, visits > tileBegin + 1);
     ptx::wgmmaCommit();
     if constexpr (S.ping_pong)
       ptx::barrierArrive(kTurn + (warpgroup ^ 1), 256);
@@ -72,7 +101,7 @@ template <AttentionSpec S> struct Consumer {
     release(smem.vEmpty(before));
     packP();
     if (grew)
-      rescaleO();
+      softmax.rescaleOutput(o);
     ++visits;
   }
 
@@ -81,11 +110,13 @@ template <AttentionSpec S> struct Consumer {
     const u32 stage = (visits - 1) % S.stages;
     waitFull(smem.vFull(stage), visits - 1);
     ptx::wgmmaFence();
-    issuePV(stage, visits > 1);
+    issuePV(stage, visits > tileBegin + 1);
     ptx::wgmmaCommit();
     ptx::wgmmaWait<0>();
     ptx::wgmmaPin(o);
-    softmax.finish();
+    if constexpr (S.persistent)
+      release(smem.vEmpty(stage));
+    softmax.finish(o);
   }
 
   /// A whole row in a loop: `count` visits, the first masked where `tail`.
@@ -100,11 +131,20 @@ template <AttentionSpec S> struct Consumer {
     last();
   }
 
+  /// Gives the buffer of the tile before back, when the store from it has been read.
+  CALIBATT_DEVICE void releaseQ() {
+    if (holdsQ && threadIdx.x % 128 == 0) {
+      ptx::tmaStoreWaitRead();
+      ptx::mbarrierArrive(smem.qEmpty((tiles - 1) & 1));
+    }
+    holdsQ = false;
+  }
+
   // The pieces of a step, also run one by one by the bring-up tests.
 
   /// S = Q K^T with K of `stage`.
   CALIBATT_DEVICE void issueQK(u32 stage) {
-    u64 a = descriptorKMajor(smem.q() + warpgroup * 8192);
+    u64 a = descriptorKMajor(q() + warpgroup * 8192);
     u64 b = descriptorKMajor(smem.k(stage));
 #pragma unroll
     for (int k = 0; k < kSteps16; ++k) {
@@ -115,7 +155,7 @@ template <AttentionSpec S> struct Consumer {
 
   /// O = P V, plus O where `accumulate`, with V of `stage`.
   CALIBATT_DEVICE void issuePV(u32 stage, bool accumulate) {
-    u64 b = descriptorMnMajor<S.head_dim == 128 ? int(kHalf) : 0>(smem.v(stage));
+    u64 b = descriptorMnMajor < S.head_dim == 128 || S.mma_sums ? int(kHalf) : 0 > (smem.v(stage));
 #pragma unroll
     for (int k = 0; k < kTileKeys / 16; ++k)
       ptx::wgmmaRS(o, p + 4 * k, b + u64(k) * 128, k > 0 || accumulate);
@@ -149,20 +189,10 @@ private:
 #pragma unroll
       for (int b = 0; b < 2; ++b) {
         if (8 * j + column + b >= kValid) {
-          s[4 * j + b] = -OnlineSoftmax<S>::infinity();
-          s[4 * j + 2 + b] = -OnlineSoftmax<S>::infinity();
+          s[4 * j + b] = -softmax.infinity();
+          s[4 * j + 2 + b] = -softmax.infinity();
         }
       }
-    }
-  }
-
-  CALIBATT_DEVICE void rescaleO() {
-#pragma unroll
-    for (int j = 0; j < S.head_dim / 8; ++j) {
-      o[4 * j] *= softmax.rescale[0];
-      o[4 * j + 1] *= softmax.rescale[0];
-      o[4 * j + 2] *= softmax.rescale[1];
-      o[4 * j + 3] *= softmax.rescale[1];
     }
   }
 };

@@ -10,7 +10,7 @@ namespace calibatt {
 
 /// Shared address of 16-byte chunk `chunk` of row `r` of a warpgroup's 64 rows of Q.
 template <AttentionSpec S> CALIBATT_DEVICE u32 stagedChunk(const Consumer<S> &c, u32 r, u32 chunk) {
-  return c.smem.q() + c.warpgroup * 8192 + (chunk / 8) * SmemLayout<S>::kHalf + r * 128 +
+  return c.q() + c.warpgroup * 8192 + (chunk / 8) * SmemLayout<S>::kHalf + r * 128 +
          (((chunk % 8) ^ (r & 7)) << 4);
 }
 
@@ -25,7 +25,7 @@ template <AttentionSpec S> CALIBATT_DEVICE void stageTile(Consumer<S> &c) {
   float inverse[kRowsPerThread];
 #pragma unroll
   for (int i = 0; i < kRowsPerThread; ++i)
-    inverse[i] = ptx::reciprocalApprox(c.softmax.rowSum[i]);
+    inverse[i] = ptx::reciprocalApprox(c.softmax.divisor[i]);
 
 #pragma unroll
   for (int j = 0; j < S.head_dim / 8; ++j) {
@@ -45,13 +45,15 @@ CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 r
                                u32 batch) {
   stageTile(c);
   const u32 thread = threadIdx.x % 128, lane = thread % 32;
-  const u32 staged = c.smem.q() + c.warpgroup * 8192;
+  const u32 staged = c.q() + c.warpgroup * 8192;
   const u32 token = row * kTileRows + c.warpgroup * 64;
   if (thread == 0) {
 #pragma unroll
     for (u32 half = 0; half < S.head_dim / 64; ++half)
       ptx::tmaStore(&params.o, staged + half * SmemLayout<S>::kHalf, token, half, head, batch);
-    ptx::tmaStoreCommitAndWaitRead();
+    ptx::tmaStoreCommit();
+    if constexpr (!S.persistent) // else before the buffer is released
+      ptx::tmaStoreWaitRead();
   }
 
   if (params.lse != nullptr && lane % 4 == 0) {

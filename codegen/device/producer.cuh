@@ -13,7 +13,8 @@ template <AttentionSpec S> struct Producer {
   const LaunchParams &params;
   SmemLayout<S> smem;
   u32 row, head, batch; ///< the query tile
-  u32 visits = 0;       ///< loads of K issued so far
+  u32 visits = 0;       ///< loads of K issued since the kernel began
+  u32 tileBegin = 0;    ///< visits when the tile began
   u32 previous = 0;     ///< token of the visit before
 
   /// Key block `Block` as visit number `Index`: the form of unrolled programs.
@@ -25,7 +26,7 @@ template <AttentionSpec S> struct Producer {
   /// The block of keys that starts at `token`.
   CALIBATT_DEVICE void visitToken(u32 token) {
     loadK(token);
-    if (visits != 0)
+    if (visits != tileBegin)
       loadV(visits - 1);
     previous = token;
     ++visits;
@@ -44,9 +45,10 @@ template <AttentionSpec S> struct Producer {
 
   /// The queries of the tile; not of a packed one, whose consumers gather them. First of all, while
   /// the program is still looking up what it visits.
-  CALIBATT_DEVICE void loadQ() {
-    ptx::mbarrierArriveExpectTx(smem.qFull(), SmemLayout<S>::kTile);
-    ptx::tmaLoad(smem.q(), &params.q, smem.qFull(), row * kTileRows, head, batch, ptx::kEvictFirst);
+  CALIBATT_DEVICE void loadQ(u32 buffer = 0) {
+    ptx::mbarrierArriveExpectTx(smem.qFull(buffer), SmemLayout<S>::kTile);
+    ptx::tmaLoad(smem.q(buffer), &params.q, smem.qFull(buffer), row * kTileRows, head, batch,
+                 ptx::kEvictFirst);
   }
 
 private:

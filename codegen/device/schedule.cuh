@@ -11,9 +11,8 @@ namespace calibatt {
 /// The row of a data image that a CTA computes.
 template <AttentionSpec S, Form F> struct DataProgram {
   const u32 *words; ///< the row's first word
-  u32 wordCount, visits;
-  bool tail;
-  bool packed; ///< the row holds anchor queries of a repetitive head
+  u32 wordCount;
+  u32 row; ///< RowEntry::visits: visits and flags; 0 for a row that is not there
 
   CALIBATT_DEVICE DataProgram(const unsigned char *image, u32 row, u32 head) {
     // The rows follow the header, so that the row's entry is one load away.
@@ -23,14 +22,12 @@ template <AttentionSpec S, Form F> struct DataProgram {
     words = reinterpret_cast<const u32 *>(image + base) + ptx::loadConstant(entry);
     const u32 counts = ptx::loadConstant(entry + 1);
     wordCount = counts & 0xFFFFu;
-    const u32 flags = __shfl_sync(~0u, counts >> 16, 0);
-    visits = flags & kRowVisitsMask;
-    tail = (flags & kRowStartsWithTail) != 0;
-    packed = (flags & kRowIsPacked) != 0;
+    this->row = counts >> 16;
   }
 
-  CALIBATT_DEVICE bool exists() const { return visits != 0; }
-  CALIBATT_DEVICE bool isPacked() const { return packed; }
+  CALIBATT_DEVICE bool exists() const { return row != 0; }
+  /// Whether the row holds anchor queries of a repetitive head. Called by whole warps.
+  CALIBATT_DEVICE bool isPacked() const { return (uniformRow() & kRowIsPacked) != 0; }
 
   CALIBATT_DEVICE void produce(Producer<S> &producer) const {
     if constexpr (F == Form::Runs) {
@@ -51,7 +48,14 @@ template <AttentionSpec S, Form F> struct DataProgram {
     producer.finish();
   }
 
-  CALIBATT_DEVICE void consume(Consumer<S> &consumer) const { consumer.run(visits, tail); }
+  CALIBATT_DEVICE void consume(Consumer<S> &consumer) const {
+    const u32 flags = uniformRow();
+    consumer.run(flags & kRowVisitsMask, (flags & kRowStartsWithTail) != 0);
+  }
+
+private:
+  /// Broadcast, so that the compiler knows it to be uniform over the warp.
+  CALIBATT_DEVICE u32 uniformRow() const { return __shfl_sync(~0u, row, 0); }
 };
 
 } // namespace calibatt

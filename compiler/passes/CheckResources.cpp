@@ -31,6 +31,9 @@ LogicalResult checkSpec(sattn::KernelOp kernel) {
   if (failed(atMost(kernel, "sequence length", spec.tokens, (1u << kRunTokenBits) - 1)) ||
       failed(atMost(kernel, "shared memory", smemBytes(spec), kMaxSmemBytes)))
     return failure();
+  if (spec.frozen_max && !spec.persistent)
+    return kernel.emitError() << "frozen_max is set without persistent: the tiles it fails for run "
+                                 "again at the end of a list";
   if (!isValid(spec))
     return kernel.emitError() << "stages is " << spec.stages << " and scale " << spec.scale
                               << ", wanted 1 to 3 and more than 0";

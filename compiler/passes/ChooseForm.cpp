@@ -93,11 +93,14 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
     AnchorGrid grid;
     if (rows.getRepetitive())
       grid = anchorGridOf(problem).value_or(AnchorGrid{});
+    const bool asData = choice.form == Form::Runs || choice.form == Form::Table;
+    const AttentionSpec levers = asData ? tuned : withoutLists(tuned);
     auto scale = builder.getF32FloatAttr(float(problem.getScale().getValueAsDouble()));
     auto spec = sattn::SpecAttr::getChecked(
         [&] { return kernel.emitError(); }, &getContext(), problem.getHeadDim(),
-        problem.getTokens(), scale, uint32_t(tuned.stages), tuned.ping_pong, tuned.lazy_rescale,
-        tuned.watchdog, grid.height, grid.width, grid.anchors);
+        problem.getTokens(), scale, uint32_t(levers.stages), levers.ping_pong, levers.lazy_rescale,
+        levers.watchdog, levers.persistent, levers.frozen_max, levers.mma_sums, grid.height,
+        grid.width, grid.anchors);
     if (!spec)
       return signalPassFailure();
     kernel.setForm(sattn::KernelForm(choice.form));

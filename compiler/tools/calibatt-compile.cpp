@@ -138,7 +138,7 @@ void addOptions(CLI::App &app, CommandLine &line) {
       ->capture_default_str();
   app.add_option(
          "--tune", options.tuning,
-         "Set levers of the kernels, to measure them (stages, ping_pong, lazy_rescale, ...)")
+         "Set levers of the kernels, to measure them (stages, persistent, frozen_max, ...)")
       ->type_name("FIELD=VALUE,...")
       ->check([](const std::string &text) {
         AttentionSpec spec;

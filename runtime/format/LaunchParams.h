@@ -10,7 +10,8 @@ struct alignas(64) TensorMap {
 };
 
 /// Passed by value as the only (`const __grid_constant__`) kernel parameter.
-/// Grid: work_count CTAs of 384 threads; dynamic shared memory from the package.
+/// Grid: work_count CTAs of 384 threads, of a persistent kernel as many as work_begin has
+/// lists; dynamic shared memory from the package.
 ///
 /// Tensor maps, all bf16, SWIZZLE_128B, element strides 1, OOB fill 0,
 /// rank 5, dims (64, tokens, head_dim / 64, heads, batch), byte strides
@@ -25,9 +26,12 @@ struct LaunchParams {
   long long q_strides[3], o_strides[3];
   const unsigned char *schedule; ///< data image, or null: use the built-in symbol
   const unsigned *work;          ///< work_count words of packWork, in launch order
-  float *lse;                    ///< natural log-sum-exp, or null
-  long long lse_batch_stride;    ///< in elements
-  long long lse_head_stride;     ///< in elements; tokens are contiguous
+  /// Persistent kernels: CTA c computes work[work_begin[c]] to work[work_begin[c + 1] - 1]; null
+  /// for one tile a CTA. Other kernels do not read it.
+  const unsigned *work_begin;
+  float *lse;                 ///< natural log-sum-exp, or null
+  long long lse_batch_stride; ///< in elements
+  long long lse_head_stride;  ///< in elements; tokens are contiguous
   unsigned work_count;
   unsigned head_base; ///< schedule head = work head - head_base
 };

@@ -70,6 +70,7 @@ struct CodeImage {
   std::string ptx;             ///< may be empty
   uint32_t registers = 0, spillStores = 0, spillLoads = 0;
   uint32_t staticSmem = 0, dynamicSmem = 0, codeBytes = 0;
+  bool persistent = false;  ///< CTAs walk lists of tiles: LaunchParams::work_begin
   float compileSeconds = 0; ///< not stored: clock values never enter a package
 };
 

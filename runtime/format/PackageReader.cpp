@@ -166,6 +166,10 @@ Status PackageReader::Impl::loadCodes() {
   std::vector<uint32_t> staticSmem = columns.u32("code/static_smem");
   std::vector<uint32_t> dynamicSmem = columns.u32("code/dynamic_smem");
   std::vector<uint32_t> codeBytes = columns.u32("code/code_bytes");
+  // Packages before version 1.3 have no persistent kernels.
+  std::vector<uint32_t> persistent(symbol.size(), 0);
+  if (file.find("code/persistent"))
+    persistent = columns.indices("code/persistent", 2);
   codeFatbin = columns.indices("code/fatbin", code.count());
   codeCuda = columns.indices("code/cuda", text.count());
   codePtx = columns.indices("code/ptx", text.count());
@@ -182,6 +186,7 @@ Status PackageReader::Impl::loadCodes() {
     image.staticSmem = staticSmem[i];
     image.dynamicSmem = dynamicSmem[i];
     image.codeBytes = codeBytes[i];
+    image.persistent = persistent[i] != 0;
     if (Status status = checkCode(image, uint32_t(i), file.path()); !status)
       return status;
     codes.push_back(std::move(image));

@@ -13,7 +13,7 @@ namespace {
 
 constexpr const char *kFormat = "calibatt.package";
 constexpr uint32_t kMajor = 1;
-constexpr const char *kVersion = "1.2";
+constexpr const char *kVersion = "1.3";
 
 /// The number before the dot, or nothing.
 std::optional<uint32_t> majorVersion(const std::string &version) {

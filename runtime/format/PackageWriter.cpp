@@ -260,6 +260,7 @@ std::vector<PackageTable> PackageWriter::Impl::tables() const {
   add("code/static_smem", DType::U32, column<U>(codes, &CodeImage::staticSmem));
   add("code/dynamic_smem", DType::U32, column<U>(codes, &CodeImage::dynamicSmem));
   add("code/code_bytes", DType::U32, column<U>(codes, &CodeImage::codeBytes));
+  add("code/persistent", DType::U32, column<U>(codes, &CodeImage::persistent));
   add("code/fatbin", DType::U32, column<U>(codeItems, &CodeItems::fatbin));
   add("code/cuda", DType::U32, column<U>(codeItems, &CodeItems::cuda));
   add("code/ptx", DType::U32, column<U>(codeItems, &CodeItems::ptx));

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <mutex>
 #include <optional>
@@ -53,7 +54,13 @@ public:
         return got;
       retained = true;
     }
-    images.emplace(driver, package->reader, device, budget);
+    int processors = 0;
+    if (Outcome asked =
+            driver.check(driver.deviceGetAttribute(&processors, kCuMultiprocessorCount, device),
+                         "cuDeviceGetAttribute");
+        !asked.ok())
+      return asked;
+    images.emplace(driver, package->reader, device, budget, uint32_t(std::max(processors, 1)));
     return {};
   }
 
@@ -202,11 +209,12 @@ private:
     params.schedule = std::bit_cast<const unsigned char *>(resident.schedule);
     params.work = std::bit_cast<const unsigned *>(resident.work);
     params.work_count = resident.workCount;
+    params.work_begin = std::bit_cast<const unsigned *>(resident.workBegin);
     params.head_base = launch.headBase;
     void *arguments[] = {&params};
     // The driver takes a CUkernel where a CUfunction is asked for.
     return driver.check(driver.launchKernel(reinterpret_cast<CuFunction>(resident.kernel),
-                                            resident.workCount, 1, 1, kThreadsPerBlock, 1, 1,
+                                            resident.ctas, 1, 1, kThreadsPerBlock, 1, 1,
                                             resident.dynamicSmem, stream, arguments, nullptr),
                         "cuLaunchKernel");
   }

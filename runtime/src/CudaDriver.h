@@ -22,6 +22,7 @@ constexpr CuResult kCudaOutOfMemory = 2;
 constexpr CuResult kCudaCaptureImplicit = 906; ///< CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
 constexpr int kCuComputeCapabilityMajor = 75;
 constexpr int kCuComputeCapabilityMinor = 76;
+constexpr int kCuMultiprocessorCount = 16;
 constexpr int kCuFuncMaxDynamicSharedBytes = 8;
 constexpr int kCuCaptureStatusNone = 0;
 

@@ -2,6 +2,7 @@
 
 #include "runtime/format/Quantity.h"
 #include "runtime/format/ScheduleLayout.h"
+#include "runtime/src/TileLists.h"
 
 #include <fmt/format.h>
 
@@ -24,8 +25,10 @@ CudaImages::~CudaImages() {
 }
 
 CudaImages::BlobKey CudaImages::workKey(const KernelLaunch &launch, uint32_t batch) const {
+  const KernelRecord &record = package.kernel(launch.kernel);
   return {true,
-          package.kernel(launch.kernel).order,
+          record.order,
+          package.codeInfo(record.code).persistent ? record.data + 1 : 0,
           launch.headBegin - launch.headBase,
           launch.headBegin,
           launch.headCount,
@@ -41,7 +44,12 @@ bool CudaImages::find(const KernelLaunch &launch, uint32_t batch, ResidentKernel
   resident.kernel = code->second.kernel;
   resident.dynamicSmem = package.codeInfo(record.code).dynamicSmem;
   resident.work = work->second.address;
-  resident.workCount = work->second.count;
+  resident.workCount = resident.ctas = work->second.count;
+  resident.workBegin = 0;
+  if (work->second.lists) {
+    resident.ctas = work->second.lists;
+    resident.workBegin = resident.work + 4 * uint64_t(resident.workCount);
+  }
   resident.schedule = 0;
   if (record.data == kNone)
     return true;
@@ -204,7 +212,40 @@ Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
             fmt::format("{}: tile order of kernel {} gives {} for {} of {}", package.path(),
                         launch.kernel, counted(words.size() / batch, "tile"),
                         counted(launch.headCount, "head"), counted(blocks, "block"))};
-  return upload(key, words.data(), words.size() * 4, uint32_t(words.size()));
+  if (!package.codeInfo(record.code).persistent)
+    return upload(key, words.data(), words.size() * 4, uint32_t(words.size()));
+  std::vector<uint32_t> visits;
+  if (Outcome counted = countVisits(launch, words, visits); !counted.ok())
+    return counted;
+  TileLists cut = cutTileLists(words, visits, processors);
+  const uint32_t count = uint32_t(cut.work.size()), lists = uint32_t(cut.begins.size() - 1);
+  cut.work.insert(cut.work.end(), cut.begins.begin(), cut.begins.end());
+  return upload(key, cut.work.data(), cut.work.size() * 4, count, lists);
+}
+
+Outcome CudaImages::countVisits(const KernelLaunch &launch, const std::vector<uint32_t> &work,
+                                std::vector<uint32_t> &visits) const {
+  const KernelRecord &record = package.kernel(launch.kernel);
+  if (record.data == kNone)
+    return {CALIBATT_STATUS_BAD_PACKAGE,
+            fmt::format("{}: kernel {} is persistent and has no data image", package.path(),
+                        launch.kernel)};
+  auto image = package.data(record.data);
+  if (!image)
+    return {CALIBATT_STATUS_BAD_PACKAGE, image.message()};
+  if (Outcome sound = checkImage(*image, launch.kernel); !sound.ok())
+    return sound;
+  ScheduleHeader header;
+  std::memcpy(&header, image->data(), sizeof header);
+  visits.reserve(work.size());
+  for (const uint32_t word : work) {
+    RowEntry entry;
+    const uint64_t row =
+        uint64_t(workHead(word) - launch.headBase) * header.query_blocks + workRow(word);
+    std::memcpy(&entry, image->data() + header.rows_offset + row * sizeof entry, sizeof entry);
+    visits.push_back(entry.visits & kRowVisitsMask);
+  }
+  return {};
 }
 
 Outcome CudaImages::makeRoom(uint64_t bytes) {
@@ -229,10 +270,12 @@ Outcome CudaImages::makeRoom(uint64_t bytes) {
   return {};
 }
 
-Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count) {
+Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count,
+                           uint32_t lists) {
   Blob blob;
   blob.bytes = allocationBytes(size);
   blob.count = count;
+  blob.lists = lists;
   blob.needed = loads;
   if (Outcome room = makeRoom(blob.bytes); !room.ok())
     return room;

@@ -19,13 +19,16 @@ struct ResidentKernel {
   CuDevicePtr schedule = 0; ///< 0 where the schedule is in the code
   CuDevicePtr work = 0;
   uint32_t workCount = 0;
+  uint32_t ctas = 0;         ///< CTAs of the launch: one a tile, or one a list of tiles
+  CuDevicePtr workBegin = 0; ///< of a persistent kernel: where the list of each CTA begins
 };
 
 class CudaImages {
 public:
   CudaImages(const CudaDriver &driver, const PackageReader &package, CuDevice device,
-             uint64_t byteBudget)
-      : driver(driver), package(package), device(device), budget(byteBudget) {}
+             uint64_t byteBudget, uint32_t processors)
+      : driver(driver), package(package), device(device), budget(byteBudget),
+        processors(processors) {}
   ~CudaImages(); ///< the context has to be current
 
   /// False where something of the launch is not resident.
@@ -40,7 +43,8 @@ private:
   /// A data image (its index and zeros), or a work list.
   struct BlobKey {
     bool work = false;
-    uint32_t index = 0; ///< data image, or tile order
+    uint32_t index = 0;  ///< data image, or tile order
+    uint32_t cutFor = 0; ///< data image + 1 whose visits the lists of tiles were cut by
     uint32_t scheduleBegin = 0, headBegin = 0, headCount = 0, batch = 0;
     auto operator<=>(const BlobKey &) const = default;
   };
@@ -48,6 +52,7 @@ private:
     CuDevicePtr address = 0;
     uint64_t bytes = 0;
     uint32_t count = 0;  ///< words of a work list
+    uint32_t lists = 0;  ///< lists they are cut into; their begins follow the words
     uint64_t needed = 0; ///< number of the load that needed it last
     bool pinned = false;
     bool arrived = false; ///< the copy has been waited for
@@ -62,7 +67,11 @@ private:
   Outcome loadCode(uint32_t code);
   Outcome loadData(uint32_t kernel);
   Outcome loadWork(const KernelLaunch &launch, uint32_t batch);
-  Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count);
+  /// Visits of each tile of `work`, from the rows of the launch's data image.
+  Outcome countVisits(const KernelLaunch &launch, const std::vector<uint32_t> &work,
+                      std::vector<uint32_t> &visits) const;
+  Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count,
+                 uint32_t lists = 0);
   /// Waits for the copies of this load and of those that failed.
   Outcome waitForCopies();
   /// Frees the blobs needed longest ago until `bytes` more fit the budget.
@@ -73,6 +82,7 @@ private:
   const PackageReader &package;
   const CuDevice device;
   const uint64_t budget;
+  const uint32_t processors;
   std::map<uint32_t, Code> codes;
   std::map<BlobKey, Blob> blobs;
   uint64_t bytesUsed = 0;

@@ -33,6 +33,9 @@ TEST_CASE("whatever changes the code changes the entry's name") {
       [](KernelPlan &p) { p.spec.stages = 3; },
       [](KernelPlan &p) { p.spec.ping_pong = !p.spec.ping_pong; },
       [](KernelPlan &p) { p.spec.lazy_rescale = !p.spec.lazy_rescale; },
+      [](KernelPlan &p) { p.spec.persistent = !p.spec.persistent; },
+      [](KernelPlan &p) { p.spec.frozen_max = !p.spec.frozen_max; },
+      [](KernelPlan &p) { p.spec.mma_sums = !p.spec.mma_sums; },
       [](KernelPlan &p) { p.spec.watchdog = !p.spec.watchdog; },
   };
   for (Form form : {Form::Full, Form::Schedule, Form::Runs, Form::Table}) {

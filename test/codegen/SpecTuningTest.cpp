@@ -21,7 +21,8 @@ TEST_CASE("what tuning prints is what it reads") {
   spec.ping_pong = false;
   spec.watchdog = true;
   CHECK(tuningText(spec) ==
-        ".stages = 1, .ping_pong = false, .lazy_rescale = true, .watchdog = true");
+        ".stages = 1, .ping_pong = false, .lazy_rescale = true, .persistent = true, "
+        ".frozen_max = true, .mma_sums = true, .watchdog = true");
   AttentionSpec read;
   REQUIRE(applyTuning(read, "stages=1,ping_pong=0,lazy_rescale=1,watchdog=1"));
   CHECK(read == spec);
@@ -37,9 +38,11 @@ TEST_CASE("bad tuning is refused by name and changes nothing") {
     return status.message();
   };
   CHECK(messageOf("stages=3,depth=2") ==
-        "tuning names \"depth\", wanted one of stages, ping_pong, lazy_rescale, watchdog");
+        "tuning names \"depth\", wanted one of stages, ping_pong, lazy_rescale, persistent, "
+        "frozen_max, mma_sums, watchdog");
   CHECK(messageOf("head_dim=64") ==
-        "tuning names \"head_dim\", wanted one of stages, ping_pong, lazy_rescale, watchdog");
+        "tuning names \"head_dim\", wanted one of stages, ping_pong, lazy_rescale, persistent, "
+        "frozen_max, mma_sums, watchdog");
   CHECK(messageOf("stages=3,ping_pong=2") == "tuning \"ping_pong\" has the value 2, wanted 0 or 1");
   CHECK(messageOf("stages=two") == "tuning \"stages\" has the value \"two\", wanted a number");
   CHECK(messageOf("stages=-1") == "tuning \"stages\" has the value \"-1\", wanted a number");

@@ -23,6 +23,7 @@ inline SamplePlan makeSample(const std::string &name, Form form, int headDim, in
                              uint32_t heads, double density, unsigned seed) {
   SamplePlan sample{name, {}, {}};
   AttentionSpec &spec = sample.plan.spec;
+  spec = withoutLists(spec);
   spec.head_dim = headDim;
   spec.tokens = tokens;
   spec.scale = 1.0f / std::sqrt(float(headDim));
@@ -84,6 +85,26 @@ inline SamplePlan withAnchors(SamplePlan sample, const AnchorGrid &grid) {
   return sample;
 }
 
+/// The same with sums of weights by the tensor cores.
+inline SamplePlan withMmaSums(SamplePlan sample) {
+  sample.plan.spec.mma_sums = true;
+  if (smemBytes(sample.plan.spec) > kMaxSmemBytes)
+    sample.plan.spec.stages = 2;
+  sample.name += ", sums by the tensor cores";
+  return sample;
+}
+
+/// The same in CTAs that walk lists of tiles, with the maximum frozen where `frozen`.
+inline SamplePlan asList(SamplePlan sample, bool frozen) {
+  AttentionSpec &spec = sample.plan.spec;
+  spec.persistent = true;
+  spec.frozen_max = frozen;
+  if (smemBytes(spec) > kMaxSmemBytes)
+    spec.stages = 2;
+  sample.name += frozen ? ", in lists, maximum frozen" : ", in lists";
+  return sample;
+}
+
 /// Lengths that are no multiple of a tile, rows of one visit, all four forms.
 inline std::vector<SamplePlan> samplePlans() {
   return {
@@ -114,6 +135,24 @@ inline std::vector<SamplePlan> samplePlans() {
                   {7, 20, 5}),
       withAnchors(makeSample("full, a repetitive head", Form::Full, 64, 300, 2, 0.7, 19),
                   {10, 15, 3}),
+      asList(makeSample("runs, head_dim 64", Form::Runs, 64, 420, 2, 0.6, 1), false),
+      asList(makeSample("runs, head_dim 128", Form::Runs, 128, 560, 2, 0.6, 2), true),
+      asList(makeSample("table, head_dim 64", Form::Table, 64, 700, 2, 0.5, 9), true),
+      asList(withAnchors(makeSample("runs, a repetitive head of width 52", Form::Runs, 64, 1040, 2,
+                                    0.4, 15),
+                         {10, 52, 3}),
+             false),
+      asList(withAnchors(makeSample("table, a repetitive head of width 53", Form::Table, 128, 954,
+                                    2, 0.4, 16),
+                         {9, 53, 5}),
+             true),
+      withMmaSums(makeSample("table, head_dim 64", Form::Table, 64, 420, 2, 0.5, 7)),
+      withMmaSums(makeSample("full, head_dim 128", Form::Full, 128, 420, 1, 0.7, 14)),
+      withMmaSums(asList(makeSample("runs, head_dim 128", Form::Runs, 128, 560, 2, 0.6, 2), true)),
+      withMmaSums(asList(withAnchors(makeSample("table, a repetitive head of width 53", Form::Table,
+                                                128, 954, 2, 0.4, 16),
+                                     {9, 53, 5}),
+                         true)),
   };
 }
 

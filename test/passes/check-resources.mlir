@@ -161,6 +161,29 @@ module attributes {sattn.problem = #sattn.problem<model = "m", frames = 1, heigh
 
 // -----
 
+// frozen_max
+module attributes {sattn.problem = #sattn.problem<model = "m", frames = 1, height = 3, width = 100, tokens = 300, max_text = 0, layers = 2, heads = 2, steps = 2, head_dim = 64, block = 128, scale = 0.125 : f64>} {
+  sattn.rows @r heads 1 rows 3 cols 3 classes 1 class_of dense_resource<c> : tensor<3xi32> bits dense_resource<b> : tensor<1xi8>
+    runs dense_resource<u> : tensor<2xi16> begins dense_resource<g> : tensor<2xi32>
+  // expected-error@+1 {{frozen_max is set without persistent: the tiles it fails for run again at the end of a list}}
+  sattn.kernel @k layer 0 step 0 heads 0 count 1 rows @r form runs target "sm_90a"
+    spec <head_dim = 64, tokens = 300, scale = 0.125 : f32, stages = 2, ping_pong = true, lazy_rescale = true, watchdog = false, frozen_max = true> order dense_resource<o> : tensor<3xi16>
+}
+
+{-#
+  dialect_resources: {
+    builtin: {
+      c: "0x04000000000000000000000000000000",
+      b: "0x0100000007",
+      u: "0x0200000000000300",
+      g: "0x040000000000000001000000",
+      o: "0x02000000000001000200"
+    }
+  }
+#-}
+
+// -----
+
 // heads
 module attributes {sattn.problem = #sattn.problem<model = "m", frames = 1, height = 3, width = 100, tokens = 300, max_text = 0, layers = 2, heads = 300, steps = 2, head_dim = 64, block = 128, scale = 0.125 : f64>} {
   sattn.rows @r heads 1 rows 3 cols 3 classes 1 class_of dense_resource<c> : tensor<3xi32> bits dense_resource<b> : tensor<1xi8>

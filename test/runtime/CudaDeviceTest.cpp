@@ -111,6 +111,38 @@ TEST_CASE("a launch carries the data image, every tile once, and the package's s
   CHECK(f.cuda.contextDepth == 0);
 }
 
+TEST_CASE("a persistent kernel has a CTA a processor, and lists of about equal length") {
+  SampleShape shape;
+  shape.heads = 3;
+  shape.tokens = 1300;
+  shape.persistent = true;
+  Fixture f(shape, 2);
+  f.cuda.processors = 5;
+  const SessionHandle session(f.package.package, cudaOptions());
+  REQUIRE_MESSAGE(session.session, lastError());
+  REQUIRE_MESSAGE(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_OK,
+                  lastError());
+  REQUIRE(f.cuda.launches.size() == 1);
+  const FakeLaunch &launch = f.cuda.launches[0];
+  const uint32_t tiles = 2 * 3 * 11;
+  CHECK(launch.grid == std::array<unsigned, 3>{5, 1, 1});
+  CHECK(launch.params.work_count == tiles);
+  REQUIRE(launch.begins.size() == 6);
+  CHECK(launch.begins.front() == 0);
+  CHECK(launch.begins.back() == tiles);
+  CHECK(std::set<uint32_t>(launch.work.begin(), launch.work.end()).size() == tiles);
+  const Schedule &schedule = f.sample.schedule(0, 0);
+  std::vector<size_t> visits;
+  for (size_t cta = 0; cta < 5; ++cta) {
+    visits.push_back(0);
+    for (uint32_t i = launch.begins[cta]; i < launch.begins[cta + 1]; ++i)
+      visits.back() += schedule.row(workHead(launch.work[i]), workRow(launch.work[i])).size();
+  }
+  // No list ends later than the others by more than its own last tile.
+  const auto [least, most] = std::minmax_element(visits.begin(), visits.end());
+  CHECK(*most - *least <= 11 + 3);
+}
+
 TEST_CASE("tensor maps are those of LaunchParams.h, and encoded once") {
   SampleShape shape;
   shape.headDim = 128;

@@ -74,7 +74,7 @@ int cuDeviceGet(int *device, int ordinal) {
 }
 int cuDeviceGetAttribute(int *value, int attribute, int) {
   CALIBATT_ENTER;
-  *value = attribute == 75 ? fake.major : fake.minor;
+  *value = attribute == 75 ? fake.major : attribute == 76 ? fake.minor : fake.processors;
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) {
@@ -158,6 +158,8 @@ int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, unsigned grid
   launch.stream = stream;
   std::memcpy(&launch.params, params[0], sizeof launch.params);
   launch.work.assign(launch.params.work, launch.params.work + launch.params.work_count);
+  if (const unsigned *begins = launch.params.work_begin)
+    launch.begins.assign(begins, begins + gridX + 1);
   if (launch.params.schedule) {
     const uint64_t bytes = fake.allocations.at(reinterpret_cast<uint64_t>(launch.params.schedule));
     launch.image.assign(launch.params.schedule, launch.params.schedule + bytes);

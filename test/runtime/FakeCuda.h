@@ -33,11 +33,13 @@ struct FakeLaunch {
   const void *stream = nullptr;
   LaunchParams params{};
   std::vector<uint32_t> work;       ///< copied from "device" memory at launch
+  std::vector<uint32_t> begins;     ///< likewise: where each CTA's list of tiles begins
   std::vector<unsigned char> image; ///< likewise; empty without a schedule
 };
 
 struct FakeCuda {
   int version = 13000, major = 9, minor = 0, devices = 1;
+  int processors = 132;
   int capturing = 0;           ///< what every stream but the default one says
   std::string failing;         ///< a function that fails, and
   int failure = 0;             ///< the error it fails with,

@@ -26,6 +26,7 @@ uint32_t addKernel(Random &random, PackageWriter &writer, const SampleShape &sha
   code.fatbin = {'d', 'u', 'm', 'm', 'y'};
   code.cuda = "// data\n";
   code.dynamicSmem = 101376;
+  code.persistent = shape.persistent;
   if (shape.form == Form::Runs || shape.form == Form::Table) {
     record.data = writer.addData(buildScheduleImage(schedule, shape.form));
   } else {

@@ -23,6 +23,7 @@ struct SampleShape {
   uint32_t minDriver = 13000;
   std::string arch = "sm_90a";
   uint32_t denseHeads = 1; ///< heads in the dense kernel's schedule
+  bool persistent = false; ///< CTAs walk lists of tiles
 };
 
 /// A package on disk, and the schedules that went into it.

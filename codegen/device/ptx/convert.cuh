@@ -60,6 +60,15 @@ CALIBATT_DEVICE uint4 loadShared16(u32 address) {
                : "memory");
   return v;
 }
+/// st.shared.u8, ld.shared.u8
+CALIBATT_DEVICE void storeShared8(u32 address, u32 value) {
+  asm volatile("st.shared.u8 [%0], %1;" ::"r"(address), "r"(value) : "memory");
+}
+CALIBATT_DEVICE u32 loadShared8(u32 address) {
+  u32 value;
+  asm volatile("ld.shared.u8 %0, [%1];" : "=r"(value) : "r"(address) : "memory");
+  return value;
+}
 CALIBATT_DEVICE void storeShared16(u32 address, uint4 v) {
   asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y),
                "r"(v.z), "r"(v.w)

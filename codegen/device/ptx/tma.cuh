@@ -36,11 +36,14 @@ CALIBATT_DEVICE void tmaStore(const TensorMap *map, u32 smem, u32 token, u32 hal
                : "memory");
 }
 
-/// cp.async.bulk.commit_group, then wait until shared memory has been read.
-CALIBATT_DEVICE void tmaStoreCommitAndWaitRead() {
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+/// cp.async.bulk.commit_group
+CALIBATT_DEVICE void tmaStoreCommit() { asm volatile("cp.async.bulk.commit_group;" ::: "memory"); }
+/// cp.async.bulk.wait_group.read: this thread's stores have read shared memory.
+CALIBATT_DEVICE void tmaStoreWaitRead() {
   asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
 }
+/// cp.async.bulk.wait_group: this thread's stores have been written.
+CALIBATT_DEVICE void tmaStoreWait() { asm volatile("cp.async.bulk.wait_group 0;" ::: "memory"); }
 
 /// fence.proxy.async: this thread's shared-memory writes become visible to TMA.
 CALIBATT_DEVICE void fenceProxyAsync() {

@@ -81,7 +81,7 @@ struct Cta {
   std::array<WarpExchange, kThreads / 32> warps;
   std::array<Warpgroup, kThreads / 128> groups;
   std::vector<Delayed> delayed;
-  std::vector<std::function<void()>> stores;
+  std::array<std::vector<std::function<void()>>, kThreads> stores;
   uint64_t round = 0;
 };
 
@@ -380,7 +380,7 @@ void tmaStore(const calibatt::TensorMap *map, uint32_t smem, const uint32_t (&at
   MapFields fields = decode(map);
   std::array<uint32_t, 5> where;
   std::copy(at, at + 5, where.begin());
-  cta->stores.push_back([=] {
+  cta->stores[current].push_back([=] {
     walkBox(fields, smem, where, [](unsigned char *global, uint32_t shared) {
       if (global)
         std::memcpy(global, calibatt::dynamicSmem + shared, 2);
@@ -389,9 +389,11 @@ void tmaStore(const calibatt::TensorMap *map, uint32_t smem, const uint32_t (&at
 }
 
 void tmaStoreWait() {
-  for (auto &store : cta->stores)
+  // Those of the running thread: no other thread's wait makes them happen.
+  auto &stores = cta->stores[current];
+  for (auto &store : stores)
     store();
-  cta->stores.clear();
+  stores.clear();
 }
 
 void wgmma(float *d, int n, const uint32_t *a, uint64_t descA, uint64_t descB, bool transposeB,

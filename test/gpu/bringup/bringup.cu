@@ -41,7 +41,8 @@ template <AttentionSpec S> CALIBATT_DEVICE void tma(const LaunchParams &params, 
       for (u32 part = 0; part < 2; ++part)
         ptx::tmaStore(&params.o, smem.q() + half * SmemLayout<S>::kHalf + part * 8192,
                       token + part * 64, half, head, 0);
-    ptx::tmaStoreCommitAndWaitRead();
+    ptx::tmaStoreCommit();
+    ptx::tmaStoreWaitRead();
   }
 }
 

@@ -27,6 +27,8 @@ inline uint4 loadGlobal16(const unsigned char *address) {
 inline void storeGlobal16(unsigned char *address, uint4 value) { std::memcpy(address, &value, 16); }
 inline uint4 loadShared16(u32 address) { return loadGlobal16(dynamicSmem + address); }
 inline void storeShared16(u32 address, uint4 value) { storeGlobal16(dynamicSmem + address, value); }
+inline void storeShared8(u32 address, u32 value) { dynamicSmem[address] = (unsigned char)value; }
+inline u32 loadShared8(u32 address) { return dynamicSmem[address]; }
 inline u32 loadConstant(const u32 *address) { return *address; }
 inline void barrierSync(u32 id, u32 threads) { emulator::barrier(id, threads, true); }
 inline void barrierArrive(u32 id, u32 threads) { emulator::barrier(id, threads, false); }

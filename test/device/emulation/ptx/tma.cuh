@@ -16,7 +16,9 @@ inline void tmaLoad(u32 smem, const TensorMap *map, u32 barrier, u32 token, u32 
 inline void tmaStore(const TensorMap *map, u32 smem, u32 token, u32 half, u32 head, u32 batch) {
   emulator::tmaStore(map, smem, {0, token, half, head, batch});
 }
-inline void tmaStoreCommitAndWaitRead() { emulator::tmaStoreWait(); }
+inline void tmaStoreCommit() {}
+inline void tmaStoreWaitRead() { emulator::tmaStoreWait(); }
+inline void tmaStoreWait() { emulator::tmaStoreWait(); }
 inline void fenceProxyAsync() {}
 
 } // namespace calibatt::ptx
