@@ -34,8 +34,15 @@ struct BenchRow {
   double density = 0;
   double flops = 0; ///< 4 * head_dim for each pair of a query and a kept key
   double median = 0, fastest = 0, slowest = 0; ///< seconds
+  double megahertz = 0, watts = 0;             ///< while it ran; 0 where not known
+  bool throttled = false;                      ///< by power or heat
 
   double tflops() const { return flops / median * 1e-12; }
+  /// Of what the tensor cores do at that clock; 0 where not known.
+  double shareOfPeak(double flopsPerClock) const {
+    const double peak = flopsPerClock * megahertz * 1e6;
+    return peak > 0 ? flops / median / peak : 0;
+  }
 };
 
 /// Queries times keys of one head of a schedule, tails at their true length.
@@ -107,6 +114,9 @@ std::vector<BenchRow> chooseCalls(const Problem &p, const BenchOptions &options)
   return spread;
 }
 
+/// `text` where the value is known.
+std::string known(double value, const std::string &text) { return value > 0 ? text : "-"; }
+
 std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &session,
                       uint32_t runs, size_t calls, const TextStyle &style) {
   double denseSeconds = 0;
@@ -116,13 +126,19 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
   std::string text = fmt::format("{}  {}, median of {}\n", style.bold("bench"),
                                  session.description(), counted(runs, "run"));
   TextTable table({">layer", ">step", ">launches", ">density", ">median", ">fastest", ">slowest",
-                   session.onHost() ? ">host GFLOP/s" : ">TFLOP/s", ">against dense"});
+                   session.onHost() ? ">host GFLOP/s" : ">TFLOP/s", ">of peak", ">SM clock",
+                   ">power", ">against dense"});
   for (const BenchRow &row : rows)
     table.addRow({row.dense ? "dense" : std::to_string(row.layer),
                   row.dense ? "-" : std::to_string(row.step), std::to_string(row.launches),
                   percentage(row.density), duration(row.median), duration(row.fastest),
                   duration(row.slowest),
                   fmt::format("{:.1f}", row.tflops() * (session.onHost() ? 1e3 : 1)),
+                  known(row.shareOfPeak(session.flopsPerClock()),
+                        percentage(row.shareOfPeak(session.flopsPerClock()))),
+                  known(row.megahertz,
+                        fmt::format("{:.0f} MHz{}", row.megahertz, row.throttled ? " *" : "")),
+                  known(row.watts, fmt::format("{:.0f} W", row.watts)),
                   denseSeconds > 0 ? fmt::format("{:.2f}x", denseSeconds / row.median) : "-"});
   text += table.text(style);
   size_t timed = rows.size() - (denseSeconds > 0);
@@ -130,6 +146,10 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
     text += fmt::format("  {} of {} timed; --layer and --step choose others\n", timed,
                         counted(calls, "call"));
   text += "  FLOP: 4 x head_dim for each query and key of the computed blocks.\n";
+  if (session.flopsPerClock() > 0)
+    text += "  Of peak: of what the tensor cores do in bf16 at the clock that was measured.\n";
+  if (std::any_of(rows.begin(), rows.end(), [](const BenchRow &row) { return row.throttled; }))
+    text += "  * the clock was held back by power or heat\n";
   text += session.onHost()
               ? "  These are times of this machine's CPU: the GPU code was compiled, not run.\n"
               : "  Times are between two events around each call, launches included.\n";
@@ -152,6 +172,11 @@ nlohmann::ordered_json benchJson(const std::vector<BenchRow> &rows, const Device
                  {"fastest_s", row.fastest},
                  {"slowest_s", row.slowest},
                  {"tflops", row.tflops()}});
+    if (row.megahertz > 0)
+      call.update(
+          {{"sm_clock_mhz", row.megahertz}, {"power_w", row.watts}, {"throttled", row.throttled}});
+    if (const double share = row.shareOfPeak(session.flopsPerClock()); share > 0)
+      call["share_of_peak_at_clock"] = share;
     calls.push_back(std::move(call));
   }
   return {{"package", options.package},
@@ -188,15 +213,18 @@ int runBench(const BenchOptions &options) {
     if (Status s = countWork(*package, row); !s)
       return reportFailure(s.message());
     row.flops *= options.batch;
-    auto seconds = session->time(tensors, row.layer, row.step, warmup, runs);
-    if (!seconds)
-      return reportFailure(seconds.message());
-    std::sort(seconds->begin(), seconds->end());
-    size_t middle = seconds->size() / 2;
-    row.median = seconds->size() % 2 ? (*seconds)[middle]
-                                     : ((*seconds)[middle - 1] + (*seconds)[middle]) / 2;
-    row.fastest = seconds->front();
-    row.slowest = seconds->back();
+    auto times = session->time(tensors, row.layer, row.step, warmup, runs);
+    if (!times)
+      return reportFailure(times.message());
+    std::vector<double> &seconds = times->seconds;
+    std::sort(seconds.begin(), seconds.end());
+    size_t middle = seconds.size() / 2;
+    row.median = seconds.size() % 2 ? seconds[middle] : (seconds[middle - 1] + seconds[middle]) / 2;
+    row.fastest = seconds.front();
+    row.slowest = seconds.back();
+    row.megahertz = times->megahertz;
+    row.watts = times->watts;
+    row.throttled = times->throttled;
   }
   size_t calls = size_t(options.layer ? 1 : p.layers) * (options.step ? 1 : p.steps);
   return options.json ? printJson(benchJson(rows, *session, options, runs))

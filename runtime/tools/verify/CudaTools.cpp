@@ -7,6 +7,13 @@
 
 namespace calibatt {
 
+namespace {
+
+/// m64n128k16, 2 x 131,072 FLOP, takes a Hopper SM's tensor cores 64 clocks.
+constexpr double kHopperFlopsPerClock = 4096;
+
+} // namespace
+
 Status CudaTools::check(CuResult result, const char *function) const {
   Outcome outcome = driver->check(result, function);
   if (!outcome.ok())
@@ -29,6 +36,7 @@ Status CudaTools::resolve() {
     return address != nullptr;
   };
   bool complete = bind(getName, "cuDeviceGetName", "cuDeviceGetName") &&
+                  bind(getPciBusId, "cuDeviceGetPCIBusId", "cuDeviceGetPCIBusId") &&
                   bind(memcpyDtoH, "cuMemcpyDtoH_v2", "cuMemcpyDtoH") &&
                   bind(eventCreate, "cuEventCreate", "cuEventCreate") &&
                   bind(eventRecord, "cuEventRecord", "cuEventRecord") &&
@@ -59,6 +67,17 @@ Result<std::unique_ptr<CudaTools>> CudaTools::open(int ordinal) {
       !s)
     return s.takeError();
   tools->deviceName = text;
+  if (tools->getPciBusId(text, sizeof text, tools->device) == 0)
+    tools->pci = text;
+  int major = 0, processors = 0;
+  for (auto [value, attribute] : {std::pair{&major, kCuComputeCapabilityMajor},
+                                  std::pair{&processors, kCuMultiprocessorCount}})
+    if (Status s = tools->check(tools->driver->deviceGetAttribute(value, attribute, tools->device),
+                                "cuDeviceGetAttribute");
+        !s)
+      return s.takeError();
+  if (major == 9)
+    tools->denseFlopsPerClock = kHopperFlopsPerClock * processors;
   if (Status s = tools->check(tools->driver->primaryContextRetain(&tools->context, tools->device),
                               "cuDevicePrimaryCtxRetain");
       !s)

@@ -20,6 +20,11 @@ public:
   CudaTools &operator=(const CudaTools &) = delete;
 
   const std::string &name() const { return deviceName; }
+  /// "00000000:01:00.0", empty where the driver does not say.
+  const std::string &pciAddress() const { return pci; }
+  /// Dense bf16 FLOP a clock of the whole GPU, 0 for architectures whose tensor cores are not
+  /// known.
+  double flopsPerClock() const { return denseFlopsPerClock; }
 
   /// Device memory, freed by release() or with this object.
   Result<CuDevicePtr> allocate(size_t bytes);
@@ -43,12 +48,14 @@ private:
   CuDevice device = -1;
   CuContext context = nullptr;
   bool retained = false, pushed = false;
-  std::string deviceName;
+  std::string deviceName, pci;
+  double denseFlopsPerClock = 0;
   std::vector<CuDevicePtr> allocations;
   Event begin = nullptr, end = nullptr;
 
   // Functions of the driver that the runtime itself does not need.
   CuResult (*getName)(char *, int, CuDevice) = nullptr;
+  CuResult (*getPciBusId)(char *, int, CuDevice) = nullptr;
   CuResult (*memcpyDtoH)(void *, CuDevicePtr, size_t) = nullptr;
   CuResult (*eventCreate)(Event *, unsigned) = nullptr;
   CuResult (*eventRecord)(Event, CuStream) = nullptr;

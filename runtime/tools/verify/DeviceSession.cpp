@@ -3,7 +3,9 @@
 
 #include "runtime/format/Quantity.h"
 #include "runtime/tools/verify/CudaTools.h"
+#include "runtime/tools/verify/GpuState.h"
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <fmt/format.h>
@@ -21,6 +23,7 @@ struct CallTensors {
 
 struct DeviceSession::Impl {
   std::unique_ptr<CudaTools> cuda; ///< null on the host; outlives the session
+  std::unique_ptr<GpuState> gpu;   ///< null where clocks are not known
   calibatt_package_t *package = nullptr;
   calibatt_session_t *session = nullptr;
   std::string description;
@@ -80,6 +83,7 @@ Result<DeviceSession> DeviceSession::open(const std::string &path, const std::st
     if (!tools)
       return tools.takeError();
     impl->cuda = tools.take();
+    impl->gpu = GpuState::open(impl->cuda->pciAddress());
     impl->description = fmt::format("{} ({}, bf16 tensors)", device, impl->cuda->name());
   }
   if (calibatt_status_t s = calibatt_package_open(path.c_str(), &impl->package))
@@ -144,11 +148,12 @@ Result<CallTensors> DeviceSession::Impl::upload(const TestTensors &tensors) {
 }
 
 Result<TestOutputs> DeviceSession::attention(const TestTensors &tensors, uint32_t layer,
-                                             uint32_t step) {
+                                             uint32_t step, bool lse) {
   TestOutputs outputs = poisonedOutputs(tensors.shape);
   if (!impl->cuda) {
     std::vector<float> q = fromBf16(tensors.q), k = fromBf16(tensors.k), v = fromBf16(tensors.v);
-    CallTensors host{q.data(), k.data(), v.data(), outputs.o.data(), outputs.lse.data()};
+    CallTensors host{q.data(), k.data(), v.data(), outputs.o.data(),
+                     lse ? outputs.lse.data() : nullptr};
     if (Status s = impl->call(tensors.shape, host, layer, step); !s)
       return s.takeError();
     return outputs;
@@ -157,7 +162,10 @@ Result<TestOutputs> DeviceSession::attention(const TestTensors &tensors, uint32_
     auto device = impl->upload(tensors);
     if (!device)
       return device.takeError();
-    if (Status s = impl->call(tensors.shape, *device, layer, step); !s)
+    CallTensors asked = *device;
+    if (!lse)
+      asked.lse = nullptr;
+    if (Status s = impl->call(tensors.shape, asked, layer, step); !s)
       return s;
     std::vector<uint16_t> bits(outputs.o.size());
     if (Status s = impl->cuda->download(bits.data(), CuDevicePtr(device->o),
@@ -175,37 +183,49 @@ Result<TestOutputs> DeviceSession::attention(const TestTensors &tensors, uint32_
   return outputs;
 }
 
-Result<std::vector<double>> DeviceSession::time(const TestTensors &tensors, uint32_t layer,
-                                                uint32_t step, uint32_t warmup, uint32_t runs) {
-  std::vector<double> seconds;
+double DeviceSession::flopsPerClock() const { return impl->cuda ? impl->cuda->flopsPerClock() : 0; }
+
+Result<CallTimes> DeviceSession::time(const TestTensors &tensors, uint32_t layer, uint32_t step,
+                                      uint32_t warmup, uint32_t runs) {
+  CallTimes times;
   if (!impl->cuda) {
     TestOutputs outputs = poisonedOutputs(tensors.shape);
     std::vector<float> q = fromBf16(tensors.q), k = fromBf16(tensors.k), v = fromBf16(tensors.v);
-    CallTensors host{q.data(), k.data(), v.data(), outputs.o.data(), outputs.lse.data()};
+    CallTensors host{q.data(), k.data(), v.data(), outputs.o.data(), nullptr};
     for (uint32_t i = 0; i < warmup + runs; ++i) {
       auto start = std::chrono::steady_clock::now();
       if (Status s = impl->call(tensors.shape, host, layer, step); !s)
         return s.takeError();
       std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
       if (i >= warmup)
-        seconds.push_back(took.count());
+        times.seconds.push_back(took.count());
     }
-    return seconds;
+    return times;
   }
+  std::vector<double> megahertz, watts;
   auto run = [&]() -> Status {
     auto device = impl->upload(tensors);
     if (!device)
       return device.takeError();
+    device->lse = nullptr;
     for (uint32_t i = 0; i < warmup + runs; ++i) {
       if (Status s = impl->cuda->startTimer(); !s)
         return s;
       if (Status s = impl->call(tensors.shape, *device, layer, step); !s)
         return s;
+      // While the launches run, where they last that long.
+      const auto sample = impl->gpu ? impl->gpu->sample() : std::nullopt;
       auto took = impl->cuda->stopTimer();
       if (!took)
         return took.takeError();
-      if (i >= warmup)
-        seconds.push_back(*took);
+      if (i < warmup)
+        continue;
+      times.seconds.push_back(*took);
+      if (sample) {
+        megahertz.push_back(sample->smMegahertz);
+        watts.push_back(sample->watts);
+        times.throttled |= sample->throttled;
+      }
     }
     return {};
   };
@@ -213,7 +233,15 @@ Result<std::vector<double>> DeviceSession::time(const TestTensors &tensors, uint
   impl->cuda->release();
   if (!status)
     return status.takeError();
-  return seconds;
+  auto middle = [](std::vector<double> &values) {
+    if (values.empty())
+      return 0.0;
+    std::nth_element(values.begin(), values.begin() + values.size() / 2, values.end());
+    return values[values.size() / 2];
+  };
+  times.megahertz = middle(megahertz);
+  times.watts = middle(watts);
+  return times;
 }
 
 } // namespace calibatt

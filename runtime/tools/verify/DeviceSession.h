@@ -16,6 +16,14 @@ Result<int> deviceOrdinal(const std::string &name);
 /// Empty, or why it is no device: the check of a command-line option.
 std::string deviceNameProblem(const std::string &name);
 
+/// What time() measured.
+struct CallTimes {
+  std::vector<double> seconds; ///< one a run
+  /// Median over the runs of the SM clock, in MHz, and of the power, in watts; 0 where not known.
+  double megahertz = 0, watts = 0;
+  bool throttled = false; ///< in any run, by power or heat
+};
+
 class DeviceSession {
 public:
   /// `device` is what deviceOrdinal() takes. Calls outside the package's layers
@@ -29,12 +37,15 @@ public:
   /// "host, float32 tensors" or the GPU's name and its tensors' type.
   const std::string &description() const;
   /// One calibatt_attention call: float32 tensors on the host, bf16 on a GPU.
-  /// Outputs are NaN before it.
-  Result<TestOutputs> attention(const TestTensors &tensors, uint32_t layer, uint32_t step);
-  /// Seconds of each of `runs` calls after `warmup` others, prewarmed: between
-  /// two events of the stream on a GPU, by the clock on the host.
-  Result<std::vector<double>> time(const TestTensors &tensors, uint32_t layer, uint32_t step,
-                                   uint32_t warmup, uint32_t runs);
+  /// Outputs are NaN before it; without `lse` the call does not ask for it and it stays so.
+  Result<TestOutputs> attention(const TestTensors &tensors, uint32_t layer, uint32_t step,
+                                bool lse = true);
+  /// `runs` calls after `warmup` others, prewarmed and without LSE: between two
+  /// events of the stream on a GPU, by the clock on the host.
+  Result<CallTimes> time(const TestTensors &tensors, uint32_t layer, uint32_t step, uint32_t warmup,
+                         uint32_t runs);
+  /// Dense bf16 FLOP a clock of the GPU's tensor cores; 0 on the host and where not known.
+  double flopsPerClock() const;
 
 private:
   struct Impl;

@@ -295,6 +295,17 @@ Status Checker::check(const Candidate &candidate, bool dense, const CheckReport 
                       [](float x) { return std::isnan(x); }));
     if (Status s = checkTiles(result, tensors, *outputs, 0, heads, rows, small); !s)
       return s;
+    if (!session.onHost()) {
+      // A call that does not ask for LSE runs other code on a GPU.
+      auto plain = session.attention(tensors, candidate.layer, candidate.step, false);
+      if (!plain)
+        return plain.takeError();
+      plain->lse = std::move(outputs->lse);
+      result.unwritten += uint64_t(
+          std::count_if(plain->o.begin(), plain->o.end(), [](float x) { return std::isnan(x); }));
+      if (Status s = checkTiles(result, tensors, *plain, 0, heads, rows, small); !s)
+        return s;
+    }
   }
   result.passed = !result.error.sawNan && result.unwritten == 0 &&
                   result.error.relativeRms() <= report.rmsLimit &&
