@@ -95,7 +95,7 @@ int isCancelled(void *payload, void *) {
 
 struct CudaCompiler::Impl {
   Nvrtc nvrtc{};
-  std::string version;
+  std::string file, version;
   uint32_t major = 0;
   std::vector<const char *> headerNames, headerTexts;
 
@@ -152,6 +152,7 @@ Result<CudaCompiler> CudaCompiler::load() {
   if (!version)
     return version.takeError();
   impl->version = version.take();
+  impl->file = library->file();
   for (const DeviceFile &file : deviceLibrary()) {
     impl->headerNames.push_back(file.name);
     impl->headerTexts.push_back(file.text);
@@ -161,6 +162,7 @@ Result<CudaCompiler> CudaCompiler::load() {
 
 const std::string &CudaCompiler::version() const { return impl->version; }
 uint32_t CudaCompiler::majorVersion() const { return impl->major; }
+const std::string &CudaCompiler::file() const { return impl->file; }
 
 std::vector<std::string> CudaCompiler::options(const TargetInfo &target) {
   // -lineinfo would put paths into the cubin, -Ofast-compile=max makes it ten

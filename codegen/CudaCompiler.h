@@ -35,6 +35,8 @@ public:
   /// As the compiler itself prints it: "V13.0.88".
   const std::string &version() const;
   uint32_t majorVersion() const;
+  /// Path of the library.
+  const std::string &file() const;
   /// The options of every compile; with the source, the device library and the
   /// version they decide the output.
   static std::vector<std::string> options(const TargetInfo &target);

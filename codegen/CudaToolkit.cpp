@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <filesystem>
 #include <fmt/format.h>
+#include <link.h>
 #include <unistd.h>
 
 namespace calibatt {
@@ -107,6 +108,11 @@ void CudaLibrary::preloadBeside(const std::string &prefix) const {
   for (const fs::directory_entry &entry : fs::directory_iterator(folder, ignored))
     if (entry.path().filename().string().starts_with(prefix))
       dlopen(entry.path().c_str(), RTLD_NOW | RTLD_LOCAL);
+}
+
+std::string CudaLibrary::file() const {
+  const link_map *map = nullptr;
+  return dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] ? map->l_name : path;
 }
 
 void *CudaLibrary::find(const char *symbol) const { return dlsym(handle, symbol); }

@@ -30,6 +30,9 @@ public:
   }
   void *find(const char *symbol) const;
 
+  /// The file the loader took, whole path.
+  std::string file() const;
+
   /// Loads the libraries of the same folder whose names start with `prefix`: for
   /// those the library opens by bare name when it needs them, which fails where
   /// the loader does not know the folder (NVIDIA's wheels).

@@ -120,8 +120,8 @@ std::string asText(const std::vector<uint8_t> &bytes) {
 } // namespace
 
 struct FatbinWriter::Impl {
-  NvFatbin library{};  ///< create is null where the program is used
-  std::string program; ///< full path
+  NvFatbin library{}; ///< create is null where the program is used
+  std::string file;   ///< of the library or the program
   std::string version;
 
   Result<std::vector<uint8_t>> writeWithLibrary(const std::vector<uint8_t> &cubin,
@@ -136,6 +136,7 @@ FatbinWriter &FatbinWriter::operator=(FatbinWriter &&) noexcept = default;
 FatbinWriter::~FatbinWriter() = default;
 
 const std::string &FatbinWriter::version() const { return impl->version; }
+const std::string &FatbinWriter::file() const { return impl->file; }
 
 Result<FatbinWriter> FatbinWriter::load() {
   if (auto library = fromLibrary())
@@ -157,6 +158,7 @@ Result<FatbinWriter> FatbinWriter::fromLibrary() {
     return status.takeError();
   unsigned major = 0, minor = 0;
   impl->library.version(&major, &minor);
+  impl->file = library->file();
   impl->version = fmt::format("libnvfatbin {}.{}", major, minor);
   return FatbinWriter(std::move(impl));
 }
@@ -178,7 +180,7 @@ Result<FatbinWriter> FatbinWriter::fromProgram() {
   if (*status != 0 || begin == std::string::npos)
     return Error{fmt::format("{} --version: exit status {}: {}", *program, *status, text)};
   auto impl = std::make_unique<Impl>();
-  impl->program = *program;
+  impl->file = *program;
   impl->version =
       "fatbinary " + text.substr(begin + 2, text.find_first_of(" \n", begin + 2) - begin - 2);
   return FatbinWriter(std::move(impl));
@@ -221,19 +223,19 @@ Result<std::vector<uint8_t>> FatbinWriter::Impl::writeWithProgram(const std::vec
   if (!folder)
     return folder.takeError();
   std::string in = folder->file("kernel.cubin"), out = folder->file("kernel.fatbin");
-  std::ofstream file(in, std::ios::binary);
-  file.write(reinterpret_cast<const char *>(cubin.data()), std::streamsize(cubin.size()));
-  file.close();
-  if (!file)
+  std::ofstream input(in, std::ios::binary);
+  input.write(reinterpret_cast<const char *>(cubin.data()), std::streamsize(cubin.size()));
+  input.close();
+  if (!input)
     return Error{fmt::format("{}: cannot write {} bytes", in, cubin.size())};
-  auto status = runProgram({program, "--create=" + out, "-64", "--compress=false",
+  auto status = runProgram({file, "--create=" + out, "-64", "--compress=false",
                             fmt::format("--image3=kind=elf,sm={},file={}", target.fatbinName, in)},
                            folder->file("log"));
   if (!status)
     return status.takeError();
   if (*status != 0) {
     auto log = readFile(folder->file("log"));
-    return Error{fmt::format("{}: exit status {}: {}", program, *status, log ? asText(*log) : "")};
+    return Error{fmt::format("{}: exit status {}: {}", file, *status, log ? asText(*log) : "")};
   }
   return readFile(out);
 }

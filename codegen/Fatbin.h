@@ -24,6 +24,8 @@ public:
 
   /// "libnvfatbin 13.0" or "fatbinary V13.0.85".
   const std::string &version() const;
+  /// Path of the library or program.
+  const std::string &file() const;
 
   /// A fatbin with one image, not compressed: a schedule can be written into it
   /// (runtime/format/CubinPatch.h). Equal cubins give equal bytes.

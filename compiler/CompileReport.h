@@ -48,6 +48,7 @@ struct CompileReport {
   uint64_t packageBytes = 0;
   double lowerSeconds = 0, compileSeconds = 0, totalSeconds = 0;
   std::vector<std::string> remarks;
+  std::vector<std::string> toolFiles; ///< of the toolchain: not in the JSON, for --depfile
 };
 
 nlohmann::ordered_json reportJson(const CompileReport &report);

@@ -140,6 +140,7 @@ Status Compile::prepare() {
     return tools.takeError();
   build.emplace(tools.take());
   report.toolchain = build->toolchain();
+  report.toolFiles = build->files();
 
   auto digest = profile->digest();
   if (!digest)

@@ -45,6 +45,9 @@ KernelBuild::~KernelBuild() = default;
 
 const std::string &KernelBuild::toolchain() const { return impl->toolchain; }
 const std::string &KernelBuild::toolchainDigest() const { return impl->digest; }
+std::vector<std::string> KernelBuild::files() const {
+  return {impl->compiler.file(), impl->fatbins.file()};
+}
 uint32_t KernelBuild::minDriver() const { return impl->compiler.majorVersion() * 1000; }
 
 Status checkArchitecture(const std::string &arch) {

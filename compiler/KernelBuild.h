@@ -37,6 +37,8 @@ public:
   const std::string &toolchain() const;
   /// SHA-256 of everything besides the sources that shapes the code.
   const std::string &toolchainDigest() const;
+  /// Files that are part of it: NVRTC and the fatbin writer.
+  std::vector<std::string> files() const;
   /// CUDA driver API version the images need, as cuDriverGetVersion has it.
   uint32_t minDriver() const;
 

@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <filesystem>
 #include <fmt/format.h>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -38,6 +39,11 @@ void watchSignals() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
+/// Names come from files: bytes that are not UTF-8 are replaced, not thrown at.
+std::string jsonText(const nlohmann::ordered_json &json, int indent = -1) {
+  return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 int fail(const std::string &message) {
   std::fflush(stdout);
   fmt::print(stderr, "calibatt-compile: error: {}\n", message);
@@ -45,10 +51,15 @@ int fail(const std::string &message) {
 }
 
 /// Standard error while a compile runs: warnings and remarks, and on a terminal a line of
-/// progress that is written over. Elsewhere there is none, so that logs stay short.
+/// progress that is written over. Elsewhere there is none, so that logs stay short, unless
+/// JSON lines are asked for: then each of these is one.
 class Progress {
 public:
+  explicit Progress(bool json) : json(json) {}
+
   void show(std::string_view phase, size_t done, size_t total) {
+    if (json)
+      return line({{"event", "progress"}, {"phase", phase}, {"done", done}, {"total", total}});
     if (!terminal)
       return;
     std::lock_guard lock(mutex);
@@ -62,18 +73,26 @@ public:
   }
   /// A whole line of its own, from whichever thread.
   void tell(std::string_view kind, std::string_view text) {
+    if (json)
+      return line({{"event", kind}, {"text", text}});
     std::lock_guard lock(mutex);
     clearLine();
     fmt::print(stderr, "calibatt-compile: {}: {}\n", kind, text);
   }
 
 private:
+  void line(const nlohmann::ordered_json &event) {
+    std::lock_guard lock(mutex);
+    fmt::print(stderr, "{}\n", jsonText(event));
+    std::fflush(stderr);
+  }
   void clearLine() {
     if (shown)
       fmt::print(stderr, "\r\033[K");
     shown = false;
   }
 
+  const bool json;
   std::mutex mutex;
   bool terminal = isatty(2) != 0;
   bool shown = false;
@@ -81,7 +100,7 @@ private:
 
 struct CommandLine {
   CompileOptions options;
-  std::string form = "auto", granularity = "step", budget, reportFile;
+  std::string form = "auto", granularity = "step", progress = "auto", budget, reportFile, depFile;
   bool json = false, remarks = false;
 };
 
@@ -150,6 +169,12 @@ void addOptions(CLI::App &app, CommandLine &line) {
   app.add_option("--dump-ir", options.dumpFolder, "Write IR and CUDA text into this folder")
       ->type_name("DIR");
   app.add_option("--report", line.reportFile, "Write the report, JSON")->type_name("F.json");
+  app.add_option("--depfile", line.depFile, "Write what the package depends on, for make and ninja")
+      ->type_name("F.d");
+  app.add_option("--progress", line.progress,
+                 "On standard error: a line on a terminal, none elsewhere (auto), or JSON lines")
+      ->check(CLI::IsMember({"auto", "json"}))
+      ->capture_default_str();
   app.add_flag("--remarks", line.remarks,
                "Print every remark of the passes as it comes; the report has them in any case");
   app.add_flag("--dry-run", options.dryRun, "Lower and count, but compile and write no package");
@@ -161,6 +186,8 @@ Status finishOptions(CommandLine &line) {
   CompileOptions &options = line.options;
   if (options.output.empty() && !options.dryRun)
     return Error{"--output is required without --dry-run"};
+  if (options.dryRun && !line.depFile.empty())
+    return Error{"--depfile excludes --dry-run"};
   for (Form form : {Form::Full, Form::Schedule, Form::Runs, Form::Table})
     if (line.form == formName(form))
       options.form = form;
@@ -170,16 +197,58 @@ Status finishOptions(CommandLine &line) {
   return {};
 }
 
-int compile(const CommandLine &line) {
-  std::optional<AtomicFile> reportFile;
-  if (!line.reportFile.empty()) {
-    auto created = AtomicFile::create(line.reportFile);
-    if (!created)
-      return fail(created.message());
-    reportFile.emplace(created.take());
+/// As make reads file names in rules.
+std::string makeName(const std::string &path) {
+  std::string name;
+  for (char c : path) {
+    if (c == ' ' || c == '#')
+      name += '\\';
+    else if (c == '$')
+      name += '$';
+    name += c;
   }
+  return name;
+}
+
+/// A rule that has the package depend on the profile, this program and the CUDA compiler.
+std::string depFileText(const CompileReport &report) {
+  std::vector<std::string> inputs = {report.profile};
+  std::error_code ignored;
+  if (auto self = std::filesystem::read_symlink("/proc/self/exe", ignored); !self.empty())
+    inputs.push_back(self);
+  inputs.insert(inputs.end(), report.toolFiles.begin(), report.toolFiles.end());
+  std::string text = makeName(report.output) + ":";
+  for (const std::string &input : inputs)
+    text += " \\\n  " + makeName(input);
+  return text + "\n";
+}
+
+/// A file to write when all is well; made now, so that what cannot be fails before the work.
+Status prepareFile(const std::string &path, std::optional<AtomicFile> &file) {
+  if (path.empty())
+    return {};
+  auto created = AtomicFile::create(path);
+  if (!created)
+    return created.takeError();
+  file.emplace(created.take());
+  return {};
+}
+
+Status finishFile(std::optional<AtomicFile> &file, const std::string &text) {
+  if (!file)
+    return {};
+  Status status = file->write(text);
+  return status ? file->commit() : std::move(status);
+}
+
+int compile(const CommandLine &line) {
+  std::optional<AtomicFile> reportFile, depFile;
+  if (Status status = prepareFile(line.reportFile, reportFile); !status)
+    return fail(status.message());
+  if (Status status = prepareFile(line.depFile, depFile); !status)
+    return fail(status.message());
   watchSignals();
-  Progress progress;
+  Progress progress(line.progress == "json");
   CompileEvents events;
   events.cancel = &interrupted;
   events.progress = [&](std::string_view phase, size_t done, size_t total) {
@@ -203,16 +272,11 @@ int compile(const CommandLine &line) {
                                         "the report has them",
                                         counted(unsaid, "remark")));
 
-  // Names come from files: bytes that are not UTF-8 are replaced, not thrown at.
-  std::string json =
-      reportJson(*report).dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
-  if (reportFile) {
-    Status status = reportFile->write(json);
-    if (status)
-      status = reportFile->commit();
-    if (!status)
-      return fail(status.message());
-  }
+  std::string json = jsonText(reportJson(*report), 2) + "\n";
+  if (Status status = finishFile(reportFile, json); !status)
+    return fail(status.message());
+  if (Status status = finishFile(depFile, depFileText(*report)); !status)
+    return fail(status.message());
   std::string text = line.json ? json : reportText(*report);
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     return fail("cannot write to standard output");
