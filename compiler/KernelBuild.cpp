@@ -1,4 +1,4 @@
-// One compile: cache, else NVRTC and the fatbin writer, then the cache again.
+// One compile: cache, else the lock of its entry, the cache again, NVRTC and the fatbin writer.
 #include "compiler/KernelBuild.h"
 
 #include "codegen/CudaCompiler.h"
@@ -67,10 +67,10 @@ Result<KernelBuild> KernelBuild::open(const CompileOptions &options) {
     return fatbins.takeError();
   std::optional<KernelCache> cache;
   if (!options.cacheFolder.empty()) {
-    auto opened = KernelCache::open(options.cacheFolder);
+    auto opened = ContentStore::open(options.cacheFolder);
     if (!opened)
       return opened.takeError();
-    cache = opened.take();
+    cache.emplace(opened.take());
   }
   auto impl = std::make_unique<Impl>(
       Impl{target.take(), compiler.take(), fatbins.take(), std::move(cache), {}, {}, {}});
@@ -118,17 +118,27 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
     std::string warning;
   };
   MemoryGate memory(availableMemory() / 8 * 7);
+  std::atomic<bool> told{false};
   auto build = [&](size_t index) -> Result<Built> {
     if (events.cancelled())
       return Error{"interrupted"};
     const KernelSource &source = sources[index];
     std::string key = KernelCache::key(source.cuda, impl->description);
     Built built;
-    if (impl->cache)
+    auto find = [&] {
       if (auto found = impl->cache->find(key); found && found->symbol == source.symbol) {
         built.image = std::move(*found);
         built.cached = true;
       }
+      return built.cached;
+    };
+    ContentStore::Lock alone; // until the entry is there
+    if (impl->cache && !find()) {
+      alone = impl->cache->lock(key, events.cancel);
+      find(); // who had the lock may have compiled it
+    }
+    if (events.cancelled())
+      return Error{"interrupted"};
     if (!built.cached) {
       MemoryGate::Room room(memory, compileBytes(source));
       auto image = impl->build(source, events.cancel);
@@ -137,10 +147,13 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
       if (!image)
         return image.takeError();
       built.image = image.take();
-      // The package does not need the cache: a full disk there costs time, not the compile.
+      // The package does not need the cache: a full disk there costs time, not the compile. It
+      // would fail for every kernel, so that it is told once.
       if (impl->cache)
-        if (Status stored = impl->cache->store(key, built.image); !stored)
-          built.warning = "cache: " + stored.message();
+        if (Status stored = impl->cache->put(key, built.image); !stored && !told.exchange(true))
+          built.warning = fmt::format("cache: {}; kernels that cannot be kept there are compiled "
+                                      "again next time",
+                                      stored.message());
     }
     built.image.cuda = source.cuda;
     built.image.persistent = source.persistent;

@@ -1,7 +1,7 @@
-// Compiled kernels on disk, found by what they were made from. Several
-// processes may use one folder.
+// Compiled kernels on disk, found by what they were made from.
 #pragma once
 
+#include "runtime/format/ContentStore.h"
 #include "runtime/format/Package.h"
 
 #include <optional>
@@ -9,11 +9,10 @@
 
 namespace calibatt {
 
-/// A folder of entries, one file each, named by their key.
+/// The entries of kind "kernel" of a store.
 class KernelCache {
 public:
-  /// Makes the folder where it is missing; fails where it cannot.
-  static Result<KernelCache> open(const std::string &folder);
+  explicit KernelCache(ContentStore store) : store(std::move(store)) {}
 
   /// SHA-256 over the source and the description of everything else that
   /// shapes the code (compiler, options, device library), lower-case hex.
@@ -22,14 +21,13 @@ public:
   /// The image, without `cuda`. A missing or damaged entry, or one of another
   /// format, is a miss.
   std::optional<CodeImage> find(const std::string &key) const;
-  /// Appears whole or not at all.
-  Status store(const std::string &key, const CodeImage &image) const;
+  /// Appears whole or not at all, in place of what was there.
+  Status put(const std::string &key, const CodeImage &image) const;
+  /// Held by whoever compiles the kernel: see ContentStore::lock().
+  ContentStore::Lock lock(const std::string &key, const std::atomic<bool> *cancel) const;
 
 private:
-  explicit KernelCache(std::string folder) : folder(std::move(folder)) {}
-  std::string entryPath(const std::string &key) const;
-
-  std::string folder;
+  ContentStore store;
 };
 
 } // namespace calibatt

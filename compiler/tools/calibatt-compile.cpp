@@ -2,6 +2,7 @@
 #include "codegen/SpecTuning.h"
 #include "compiler/Driver.h"
 #include "runtime/format/AtomicFile.h"
+#include "runtime/format/ContentStore.h"
 #include "runtime/format/Quantity.h"
 
 #include <CLI/CLI.hpp>
@@ -101,7 +102,8 @@ private:
 struct CommandLine {
   CompileOptions options;
   std::string form = "auto", granularity = "step", progress = "auto", budget, reportFile, depFile;
-  bool json = false, remarks = false;
+  bool json = false, remarks = false, noCache = false;
+  uint64_t cacheLimitBytes = uint64_t(16) << 30;
 };
 
 /// "BYTES" or "BYTES,SECONDS"; an empty text where it is one, else what is wrong.
@@ -164,8 +166,15 @@ void addOptions(CLI::App &app, CommandLine &line) {
         Status status = applyTuning(spec, text);
         return status ? std::string() : status.message();
       });
-  app.add_option("--cache", options.cacheFolder, "Keep compiled kernels in this folder")
-      ->type_name("DIR");
+  auto *cache = app.add_option("--cache", options.cacheFolder,
+                               "Keep compiled kernels in this folder (default: $CALIBATT_CACHE, "
+                               "else calibatt in $XDG_CACHE_HOME or ~/.cache)")
+                    ->type_name("DIR");
+  app.add_flag("--no-cache", line.noCache, "Compile every kernel, keep none")->excludes(cache);
+  app.add_option("--cache-limit", line.cacheLimitBytes,
+                 "Then remove from the cache what was not used for longest (default: 16GiB)")
+      ->type_name("SIZE")
+      ->transform(CLI::AsSizeValue(false));
   app.add_option("--dump-ir", options.dumpFolder, "Write IR and CUDA text into this folder")
       ->type_name("DIR");
   app.add_option("--report", line.reportFile, "Write the report, JSON")->type_name("F.json");
@@ -249,6 +258,15 @@ int compile(const CommandLine &line) {
     return fail(status.message());
   watchSignals();
   Progress progress(line.progress == "json");
+  CompileOptions options = line.options;
+  // Where nobody asked for a cache, a machine that cannot have one compiles without.
+  if (options.cacheFolder.empty() && !line.noCache && !options.dryRun)
+    if (std::string folder = ContentStore::defaultFolder(); !folder.empty()) {
+      if (auto store = ContentStore::open(folder))
+        options.cacheFolder = folder;
+      else
+        progress.tell("warning", store.message());
+    }
   CompileEvents events;
   events.cancel = &interrupted;
   events.progress = [&](std::string_view phase, size_t done, size_t total) {
@@ -263,8 +281,11 @@ int compile(const CommandLine &line) {
     else
       ++unsaid;
   };
-  auto report = compilePackage(line.options, events);
+  auto report = compilePackage(options, events);
   progress.clear();
+  if (!options.cacheFolder.empty() && !options.dryRun)
+    if (auto store = ContentStore::open(options.cacheFolder))
+      store->prune(line.cacheLimitBytes);
   if (!report)
     return fail(report.message());
   if (unsaid)

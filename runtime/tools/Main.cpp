@@ -1,5 +1,6 @@
 // calibatt: everything about profiles and packages that needs neither LLVM nor
 // CUDA. `calibatt compile` hands over to calibatt-compile, which needs both.
+#include "runtime/tools/CacheCommand.h"
 #include "runtime/tools/Commands.h"
 
 #include <CLI/CLI.hpp>
@@ -28,6 +29,7 @@ static int runCommandLine(int argc, char **argv) {
   addInspect(app, exitCode);
   addVerify(app, exitCode);
   addBench(app, exitCode);
+  addCache(app, exitCode);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

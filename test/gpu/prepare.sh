@@ -18,7 +18,7 @@ python=${CALIBATT_PYTHON:-$root/.venv/bin/python}
 compile() {
   local name=$1
   shift
-  "$calibatt" compile "$out/$name.calib.safetensors" -o "$out/$name.calibatt" -j "$(nproc)" "$@" 2>/dev/null
+  "$calibatt" compile "$out/$name.calib.safetensors" -o "$out/$name.calibatt" -j "$(nproc)" --no-cache "$@" 2>/dev/null
 }
 # again NAME AS [OPTION...]: the same profile compiled with other options.
 again() {

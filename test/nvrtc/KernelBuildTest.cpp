@@ -24,7 +24,7 @@ struct Folder {
   ~Folder() { fs::remove_all(path); }
   std::vector<fs::path> entries() const {
     std::vector<fs::path> files;
-    for (const auto &entry : fs::recursive_directory_iterator(path))
+    for (const auto &entry : fs::recursive_directory_iterator(path / "kernel"))
       if (entry.is_regular_file())
         files.push_back(entry.path());
     std::sort(files.begin(), files.end());

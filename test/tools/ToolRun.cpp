@@ -43,6 +43,9 @@ struct ProgramStart {
     // The first entry of a name is the one that counts.
     for (const std::string &entry : environment)
       envp.push_back(const_cast<char *>(entry.c_str()));
+    // No test leans on what another, or the user, has compiled.
+    static char noCache[] = "CALIBATT_CACHE=";
+    envp.push_back(noCache);
     for (char **entry = environ; *entry; ++entry)
       envp.push_back(*entry);
     envp.push_back(nullptr);

@@ -184,7 +184,7 @@ TEST_CASE("the cache gives the same package without a compile, and a damaged ent
   CHECK(readBytes(folder.file("first.calibatt")) == readBytes(folder.file("second.calibatt")));
 
   size_t entries = 0;
-  for (const auto &entry : std::filesystem::recursive_directory_iterator(cache))
+  for (const auto &entry : std::filesystem::recursive_directory_iterator(cache + "/kernel"))
     if (entry.is_regular_file()) {
       ++entries;
       std::vector<uint8_t> bytes = readBytes(entry.path());

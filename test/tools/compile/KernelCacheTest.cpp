@@ -2,10 +2,8 @@
 #include "compiler/KernelCache.h"
 #include "test/tools/ToolRun.h"
 
-#include <atomic>
 #include <doctest/doctest.h>
 #include <random>
-#include <thread>
 
 using namespace calibatt;
 using namespace calibatt::test;
@@ -44,43 +42,32 @@ void checkEqual(const CodeImage &a, const CodeImage &b) {
   CHECK(a.codeBytes == b.codeBytes);
 }
 
-std::vector<std::string> filesOf(const std::string &folder) {
-  std::vector<std::string> files;
-  for (const auto &entry : std::filesystem::recursive_directory_iterator(folder))
-    if (entry.is_regular_file())
-      files.push_back(entry.path().string());
-  return files;
-}
-
-/// No temporary file stays beside it.
-std::string onlyFile(const std::string &folder) {
-  std::vector<std::string> files = filesOf(folder);
-  REQUIRE(files.size() == 1);
-  return files.front();
+ContentStore storeIn(const TemporaryFolder &folder) {
+  auto store = ContentStore::open(folder.path.string());
+  REQUIRE_MESSAGE(store, (store ? "" : store.message()));
+  return store.take();
 }
 
 } // namespace
 
-TEST_CASE("what is stored is found again, by its key only") {
+TEST_CASE("a kernel that is put is found again, by its key only, and can be replaced") {
   TemporaryFolder folder;
   unsigned seed = std::random_device{}();
   INFO("seed ", seed);
-  auto cache = KernelCache::open(folder.file("a/b"));
-  REQUIRE(cache);
+  KernelCache cache(storeIn(folder));
   std::string key = KernelCache::key("source", "tools"),
               other = KernelCache::key("source2", "tools");
-  CHECK(!cache->find(key));
+  CHECK(!cache.find(key));
   CodeImage image = randomImage(seed);
-  REQUIRE(cache->store(key, image));
-  auto found = cache->find(key);
+  REQUIRE(cache.put(key, image));
+  auto found = cache.find(key);
   REQUIRE(found);
   checkEqual(*found, image);
-  CHECK(!cache->find(other));
+  CHECK(!cache.find(other));
 
   CodeImage newer = randomImage(seed + 1);
-  REQUIRE(cache->store(key, newer));
-  checkEqual(*cache->find(key), newer);
-  onlyFile(folder.path.string());
+  REQUIRE(cache.put(key, newer));
+  checkEqual(*cache.find(key), newer);
 }
 
 TEST_CASE("a key depends on the source and the toolchain, and on where one ends") {
@@ -91,77 +78,25 @@ TEST_CASE("a key depends on the source and the toolchain, and on where one ends"
   CHECK(KernelCache::key("x", "") != KernelCache::key("", "x"));
 }
 
-TEST_CASE("an entry cut anywhere, with any byte changed or with one more is a miss") {
+TEST_CASE("an entry that is whole, but no kernel, is a miss") {
   TemporaryFolder folder;
-  auto cache = KernelCache::open(folder.path.string());
-  REQUIRE(cache);
+  ContentStore store = storeIn(folder);
+  KernelCache cache(store);
   std::string key = KernelCache::key("source", "tools");
   CodeImage image = randomImage(7);
   image.fatbin.resize(40);
-  image.ptx.resize(20);
-  REQUIRE(cache->store(key, image));
-  std::string path = onlyFile(folder.path.string());
-  const std::vector<uint8_t> good = readBytes(path);
-  for (size_t i = 0; i < good.size(); ++i) {
-    std::vector<uint8_t> bad = good;
-    bad[i] ^= 0x40;
-    writeBytes(path, bad);
-    CHECK(!cache->find(key));
-    writeBytes(path, {good.begin(), good.begin() + ptrdiff_t(i)});
-    CHECK(!cache->find(key));
+  image.ptx.clear();
+  REQUIRE(cache.put(key, image));
+  auto entry = store.get("kernel", key);
+  REQUIRE(entry);
+  for (size_t length = 0; length < entry->size(); ++length) {
+    REQUIRE(store.put("kernel", key, std::span(*entry).first(length)));
+    CHECK(!cache.find(key));
   }
-  std::vector<uint8_t> longer = good;
-  longer.push_back('x');
-  writeBytes(path, longer);
-  CHECK(!cache->find(key));
-  writeBytes(path, good);
-  CHECK(cache->find(key));
-}
-
-TEST_CASE("an entry under another's name is a miss") {
-  TemporaryFolder folder;
-  auto cache = KernelCache::open(folder.path.string());
-  REQUIRE(cache);
-  std::string one = KernelCache::key("one", ""), two = KernelCache::key("two", "");
-  REQUIRE(cache->store(one, randomImage(3)));
-  std::string entry = onlyFile(folder.path.string());
-  REQUIRE(cache->store(two, randomImage(4)));
-  std::vector<std::string> files = filesOf(folder.path.string());
-  REQUIRE(files.size() == 2);
-  for (const std::string &file : files)
-    if (file != entry)
-      writeBytes(file, readBytes(entry));
-  CHECK(cache->find(one));
-  CHECK(!cache->find(two));
-}
-
-TEST_CASE("a cache that cannot be a folder is refused by name") {
-  TemporaryFolder folder;
-  std::string path = folder.file("file");
-  writeBytes(path, {1});
-  auto cache = KernelCache::open(path);
-  REQUIRE(!cache);
-  CHECK(cache.message().starts_with(path + ": "));
-}
-
-TEST_CASE("several writers of one key leave one whole entry") {
-  TemporaryFolder folder;
-  auto cache = KernelCache::open(folder.path.string());
-  REQUIRE(cache);
-  std::string key = KernelCache::key("source", "tools");
-  CodeImage image = randomImage(11);
-  std::vector<std::thread> writers;
-  std::atomic<int> failures{0};
-  for (int i = 0; i < 4; ++i)
-    writers.emplace_back([&] {
-      for (int n = 0; n < 10; ++n)
-        failures += !cache->store(key, image);
-    });
-  for (std::thread &writer : writers)
-    writer.join();
-  CHECK(failures == 0);
-  onlyFile(folder.path.string());
-  auto found = cache->find(key);
-  REQUIRE(found);
-  checkEqual(*found, image);
+  for (size_t i : {0, 1, 2, 3, 4, 20}) {
+    std::vector<uint8_t> bad = *entry;
+    bad[i] ^= 0xFF;
+    REQUIRE(store.put("kernel", key, bad));
+    CHECK(!cache.find(key));
+  }
 }
