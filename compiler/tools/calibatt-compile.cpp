@@ -157,9 +157,8 @@ void addOptions(CLI::App &app, CommandLine &line) {
                  "Launch order of the query tiles: head after head, or longest first over all")
       ->check(CLI::IsMember({"heads", "longest"}))
       ->capture_default_str();
-  app.add_option(
-         "--tune", options.tuning,
-         "Set levers of the kernels, to measure them (stages, persistent, frozen_max, ...)")
+  app.add_option("--tune", options.tuning,
+                 "Set levers of the kernels, to measure them (stages, persistent, frozen_max, ...)")
       ->type_name("FIELD=VALUE,...")
       ->check([](const std::string &text) {
         AttentionSpec spec;
