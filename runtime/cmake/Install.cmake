@@ -52,6 +52,8 @@ cmake_path(ABSOLUTE_PATH CALIBATT_INSTALL_PYTHONDIR BASE_DIRECTORY ${CMAKE_INSTA
   OUTPUT_VARIABLE python_folder)
 file(RELATIVE_PATH CALIBATT_PYTHON_TO_LIBRARY ${python_folder}/calibatt
   ${CMAKE_INSTALL_FULL_LIBDIR}/libcalibatt.so.${CALIBATT_ABI_VERSION})
+file(RELATIVE_PATH CALIBATT_PYTHON_TO_COMPILER ${python_folder}/calibatt
+  ${CMAKE_INSTALL_FULL_BINDIR}/calibatt-compile)
 configure_file(${CMAKE_CURRENT_LIST_DIR}/installed.py.in
                ${CMAKE_CURRENT_BINARY_DIR}/installed.py @ONLY)
 install(DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/python/calibatt

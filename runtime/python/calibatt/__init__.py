@@ -1,5 +1,6 @@
 """CalibAtt: compiled block-sparse attention packages, run from Python.
 
+    calibatt.compile("model.calib.safetensors", "model.calibatt")   # where the compiler is installed
     package = calibatt.load("model.calibatt")
     out = package.attention(q, k, v, layer=3, step=10)   # [batch, heads, tokens, dim]
 
@@ -13,9 +14,10 @@ where `cmake --install` put it, next to this package, or in a build folder of th
 import importlib
 
 from .abi import Error
+from .compiling import compile
 from .package import Package, load
 
-__all__ = ["Error", "Package", "diffusers", "load", "torch_op"]
+__all__ = ["Error", "Package", "compile", "diffusers", "load", "torch_op"]
 
 
 def __getattr__(name):

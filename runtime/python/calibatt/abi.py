@@ -11,7 +11,8 @@ DTYPE_F32 = 1
 
 
 class Error(RuntimeError):
-    """A refused or failed call; `status` is the name of its CALIBATT_STATUS_*."""
+    """A refused or failed call; `status` is the name of its CALIBATT_STATUS_*, or None where the
+    compiler failed."""
 
     def __init__(self, message, status="CALIBATT_STATUS_INVALID_ARGUMENT"):
         super().__init__(message)
