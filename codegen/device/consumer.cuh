@@ -133,11 +133,19 @@ template <AttentionSpec S> struct Consumer {
 
   /// Gives the buffer of the tile before back, when the store from it has been read.
   CALIBATT_DEVICE void releaseQ() {
-    if (holdsQ && threadIdx.x % 128 == 0) {
-      ptx::tmaStoreWaitRead();
-      ptx::mbarrierArrive(smem.qEmpty((tiles - 1) & 1));
-    }
+    if (!holdsQ)
+      return;
     holdsQ = false;
+    if (threadIdx.x % 128 == 0)
+      ptx::tmaStoreWaitRead();
+    __syncwarp();
+    release(smem.qEmpty((tiles - 1) & 1));
+  }
+
+  /// One arrival a warp; what all warps release is free after the eighth.
+  CALIBATT_DEVICE static void release(u32 barrier) {
+    if (threadIdx.x % 32 == 0)
+      ptx::mbarrierArrive(barrier);
   }
 
   // The pieces of a step, also run one by one by the bring-up tests.
@@ -173,12 +181,6 @@ private:
 
   CALIBATT_DEVICE static void waitFull(u32 barrier, u32 use) {
     ptx::mbarrierWait<S.watchdog>(barrier, (use / S.stages) & 1);
-  }
-
-  /// One arrival a warp; the stage is free after the eighth.
-  CALIBATT_DEVICE static void release(u32 barrier) {
-    if (threadIdx.x % 32 == 0)
-      ptx::mbarrierArrive(barrier);
   }
 
   CALIBATT_DEVICE void maskTail() {

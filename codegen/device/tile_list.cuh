@@ -1,6 +1,6 @@
 // The tiles of a persistent CTA. The producer walks the list and says, in a slot
 // beside each Q buffer, what the tile in it is; the consumers follow. A buffer
-// is free again when both consumer warpgroups have stored what they staged in it.
+// is free again when all consumer warps have stored what they staged in it.
 //
 //   producer:   wait Q empty | slot, Q load -> Q full | K and V of the tile | next tile
 //   consumers:  wait Q full | slot | visits | stage O in the Q buffer, TMA store |
@@ -68,8 +68,10 @@ CALIBATT_DEVICE void produceList(Producer<S> &p, u32 &tiles, const TileList &lis
 template <AttentionSpec S> CALIBATT_DEVICE TileSlot awaitTile(const Consumer<S> &c) {
   const u32 buffer = c.tiles & 1;
   ptx::mbarrierWait<S.watchdog>(c.smem.qFull(buffer), (c.tiles >> 1) & 1);
-  const uint4 slot = ptx::loadShared16(c.smem.tileSlot(buffer));
-  return {__shfl_sync(~0u, slot.x, 0), __shfl_sync(~0u, slot.y, 0), slot.z};
+  uint4 slot = {};
+  if (threadIdx.x % 32 == 0) // the lane that gives the buffer back
+    slot = ptx::loadShared16(c.smem.tileSlot(buffer));
+  return {__shfl_sync(~0u, slot.x, 0), __shfl_sync(~0u, slot.y, 0), __shfl_sync(~0u, slot.z, 0)};
 }
 
 /// Computes the tiles of a list. With a frozen maximum, sets the flags of those to run again.
@@ -103,11 +105,9 @@ CALIBATT_DEVICE void consumeList(Consumer<S> &c, const LaunchParams &params) {
   if (threadIdx.x % 128 == 0)
     ptx::tmaStoreWait();
   c.releaseQ();
-  if (threadIdx.x % 128 == 0)
-    ptx::mbarrierArrive(c.smem.qEmpty(c.tiles & 1));
+  c.release(c.smem.qEmpty(c.tiles & 1));
   ++c.tiles;
-  if (threadIdx.x % 32 == 0)
-    ptx::mbarrierArrive(c.smem.listDone());
+  c.release(c.smem.listDone());
 }
 
 } // namespace calibatt

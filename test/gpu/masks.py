@@ -49,13 +49,13 @@ def token_mask(blocks, tokens):
     return blocks.repeat_interleave(BLOCK, -2).repeat_interleave(BLOCK, -1)[..., :tokens, :tokens]
 
 
-def inputs(package, batch, device, seed, heads=None):
-    """q, k, v in bf16 [batch, heads, tokens, dim]: normal, logits of deviation about 1.5."""
+def inputs(package, batch, device, seed, heads=None, deviation=1.5):
+    """q, k, v in bf16 [batch, heads, tokens, dim]: normal, logits of about that deviation."""
     generator = torch.Generator(device).manual_seed(seed)
     shape = (batch, heads or package.info["heads"], package.info["tokens"],
              package.info["head_dim"])
     q, k, v = (torch.randn(shape, generator=generator, device=device) for _ in range(3))
-    return (1.5 * q).bfloat16(), k.bfloat16(), v.bfloat16()
+    return (deviation * q).bfloat16(), k.bfloat16(), v.bfloat16()
 
 
 def gpu_state(index=0):

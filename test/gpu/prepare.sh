@@ -38,6 +38,11 @@ compile tiny
 again tiny tiny-full-head --form full --granularity head
 again tiny tiny-schedule-head --form schedule --granularity head
 again tiny tiny-runs --form runs
+# The levers of the kernels, switched off one after the other.
+again tiny tiny-runs-lazy --form runs --tune persistent=0,frozen_max=0,mma_sums=0
+again tiny tiny-table-lists --form table --tune frozen_max=0,mma_sums=0
+again tiny tiny-runs-sums --form runs --tune frozen_max=0
+again tiny tiny-runs-frozen --form runs --tune mma_sums=0
 for preset in wan2.1-1.3b-480p wan2.1-14b-480p wan2.1-14b-720p; do
   "$calibatt" profile synth --preset $preset --layers 1 --heads 2 --steps 2 -o "$out/$preset.calib.safetensors" >/dev/null
   compile $preset

@@ -88,20 +88,23 @@ fi
 
 sanitizer=$(command -v compute-sanitizer || echo /usr/local/cuda/bin/compute-sanitizer)
 if [ ! -x "$sanitizer" ]; then
-  skip "memcheck: compute-sanitizer is not installed"
+  skip "sanitizers: compute-sanitizer is not installed"
 elif [ ! -x "$calibatt" ]; then
-  skip "memcheck: $calibatt is not there"
+  skip "sanitizers: $calibatt is not there"
 elif [ ${#small[@]} -eq 0 ]; then
-  skip "memcheck: there is no tiny*.calibatt or sample*.calibatt"
+  skip "sanitizers: there is no tiny*.calibatt or sample*.calibatt"
 else
-  for package in "${small[@]}"; do
-    check "memcheck-$(basename "$package" .calibatt)" 300 "$sanitizer" --tool memcheck \
-      --error-exitcode 9 "$calibatt" verify "$package" --device cuda:0
+  for tool in memcheck initcheck racecheck synccheck; do
+    for package in "${small[@]}"; do
+      check "$tool-$(basename "$package" .calibatt)" 300 "$sanitizer" --tool $tool \
+        --error-exitcode 9 "$calibatt" verify "$package" --device cuda:0 --sites 4
+    done
   done
 fi
 
 if "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 2>/dev/null; then
   check accuracy 600 "$python" "$here/accuracy.py" "${all[@]}" --json "$results/accuracy.json"
+  check hostile 600 "$python" "$here/hostile.py" "${small[@]}" --json "$results/hostile.json"
   check session 300 "$python" "$here/session_test.py" "${small[0]:-${all[0]}}"
   check bench 600 "$python" "$here/../benchmark/compare.py" "${timed[@]}" --site 0/0 --site 1/1 \
     --json "$results/bench.json" --markdown "$results/bench.md"

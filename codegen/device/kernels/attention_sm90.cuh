@@ -28,7 +28,7 @@ template <AttentionSpec S> CALIBATT_DEVICE void initBarriers(const SmemLayout<S>
 #pragma unroll
     for (u32 buffer = 0; buffer < queryBuffers(S); ++buffer) {
       ptx::mbarrierInit(smem.qFull(buffer), 1);
-      ptx::mbarrierInit(smem.qEmpty(buffer), 2);
+      ptx::mbarrierInit(smem.qEmpty(buffer), 8);
     }
     ptx::mbarrierInit(smem.listDone(), 8);
 #pragma unroll

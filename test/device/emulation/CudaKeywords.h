@@ -37,6 +37,7 @@ inline bool __any_sync(unsigned, bool value) {
       return true;
   return false;
 }
+inline void __syncwarp() { emulator::exchange(0); }
 inline void __syncthreads() { emulator::barrier(0, 384, true); }
 inline float __int_as_float(int bits) {
   float value;

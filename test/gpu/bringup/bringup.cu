@@ -86,8 +86,11 @@ template <AttentionSpec S> CALIBATT_DEVICE void mma(const LaunchParams &params, 
     fragments[64 + i] = c.o[i];
 }
 
-[[maybe_unused]] constexpr AttentionSpec kSpec64{.head_dim = 64, .tokens = 420, .scale = 0.125f};
-[[maybe_unused]] constexpr AttentionSpec kSpec128{.head_dim = 128, .tokens = 420, .scale = 0.125f};
+[[maybe_unused]] constexpr AttentionSpec kSpec64 =
+    withoutLists({.head_dim = 64, .tokens = 420, .scale = 0.125f});
+[[maybe_unused]] constexpr AttentionSpec kSpec128 =
+    withoutLists({.head_dim = 128, .tokens = 420, .scale = 0.125f});
+static_assert(sizeof(LaunchParams) == 640); // bringup.py has it too
 
 } // namespace
 
