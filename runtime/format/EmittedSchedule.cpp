@@ -54,6 +54,18 @@ private:
   std::string_view text;
 };
 
+/// The fields of a kSpec line from the grid on; zero where they are missing.
+AnchorGrid readGrid(Cursor line) {
+  AnchorGrid grid;
+  if (line.skipPast(".grid_height = "))
+    grid.height = line.number().value_or(0);
+  if (line.skipPast(".grid_width = "))
+    grid.width = line.number().value_or(0);
+  if (line.skipPast(".anchors = "))
+    grid.anchors = line.number().value_or(0);
+  return grid;
+}
+
 class EmittedParser {
 public:
   explicit EmittedParser(const std::string &name) : name(name) {}
@@ -133,12 +145,7 @@ Status EmittedParser::parseOutside(Cursor line) {
       tokens = line.number();
     if (!tokens)
       return error("kSpec does not say .tokens");
-    if (line.skipPast(".grid_height = "))
-      grid.height = line.number().value_or(0);
-    if (line.skipPast(".grid_width = "))
-      grid.width = line.number().value_or(0);
-    if (line.skipPast(".anchors = "))
-      grid.anchors = line.number().value_or(0);
+    grid = readGrid(line);
     return {};
   }
   if (line.accept(kHeadsLine)) {
@@ -319,6 +326,13 @@ Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::strin
   if (Status status = parser.parse(cuda); !status)
     return status.takeError();
   return parser.finish();
+}
+
+AnchorGrid emittedAnchorGrid(std::string_view cuda) {
+  const size_t begin = cuda.find(kSpecLine);
+  if (begin == cuda.npos)
+    return {};
+  return readGrid(Cursor(cuda.substr(begin, cuda.find('\n', begin) - begin)));
 }
 
 } // namespace calibatt

@@ -1,4 +1,4 @@
-// Builds and decodes data images (ScheduleLayout.h) on the host.
+// Builds, checks and decodes data images (ScheduleLayout.h) on the host.
 #pragma once
 
 #include "runtime/format/AnchorLayout.h"
@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace calibatt {
@@ -52,13 +53,18 @@ Schedule canonicalSchedule(const Schedule &schedule);
 uint64_t scheduleImageBytes(const Schedule &schedule, Form form);
 /// The data image; equal schedules give equal bytes, whatever the class numbering.
 std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form);
-/// Checks every bound and decodes; `name` begins the error message. Rows that
-/// are equal share a class, classes numbered in order of first use.
+/// Checks all that a device relies on when it reads the image, in one pass and without building
+/// lists; returns the header. `name` begins the error message.
+Result<ScheduleHeader> checkScheduleImage(std::span<const uint8_t> image, const std::string &name);
+/// Checks and decodes. Rows that are equal share a class, classes numbered in order of first use.
 Result<Schedule> decodeScheduleImage(std::span<const uint8_t> image, const std::string &name);
 /// Recovers the schedule of a `full` or `schedule` kernel from its emitted CUDA
 /// text: the immediates of the producer and the kRowClass table.
 /// Text grammar: codegen/README.md. The result is canonical.
 Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::string &name);
+/// The grid of the repetitive heads that an emitted kernel was compiled for, as its kSpec says;
+/// all zero where it has none.
+AnchorGrid emittedAnchorGrid(std::string_view cuda);
 /// Smallest size class (4 KiB * 4^n) that holds `bytes`.
 uint32_t scheduleCapacityClass(uint64_t bytes);
 

@@ -1,7 +1,7 @@
 #include "runtime/src/CudaImages.h"
 
 #include "runtime/format/Quantity.h"
-#include "runtime/format/ScheduleLayout.h"
+#include "runtime/src/KernelSchedule.h"
 #include "runtime/src/TileLists.h"
 
 #include <fmt/format.h>
@@ -110,12 +110,18 @@ Outcome CudaImages::loadCode(uint32_t index) {
   auto fatbin = package.fatbin(index);
   if (!fatbin)
     return {CALIBATT_STATUS_BAD_PACKAGE, fatbin.message()};
+  Code code;
+  if (info.form == Form::Runs || info.form == Form::Table) {
+    auto grid = compiledGrid(package, index);
+    if (!grid)
+      return {CALIBATT_STATUS_BAD_PACKAGE, grid.message()};
+    code.grid = *grid;
+  }
   const auto failed = [&](Outcome outcome) {
     outcome.message =
         fmt::format("{}: kernel {}: {}", package.path(), info.symbol, outcome.message);
     return outcome;
   };
-  Code code;
   Outcome outcome = driver.check(driver.libraryLoadData(&code.library, fatbin->data(), nullptr,
                                                         nullptr, 0, nullptr, nullptr, 0),
                                  "cuLibraryLoadData");
@@ -146,46 +152,21 @@ Outcome CudaImages::loadData(uint32_t kernel) {
     return {};
   if (const auto found = blobs.find(dataKey(index)); found != blobs.end())
     return {};
-  auto image = package.data(index);
-  if (!image)
-    return {CALIBATT_STATUS_BAD_PACKAGE, image.message()};
-  if (Outcome sound = checkImage(*image, kernel); !sound.ok())
+  std::vector<uint8_t> image;
+  if (Outcome sound = readImage(kernel, image); !sound.ok())
     return sound;
-  return upload(dataKey(index), image->data(), image->size(), 0);
+  return upload(dataKey(index), image.data(), image.size(), 0);
 }
 
-// The device trusts the header: what it says has to be what the package says and lie inside.
-// (The words are covered by the chunk's hash; verify decodes all of them.)
-Outcome CudaImages::checkImage(const std::vector<uint8_t> &image, uint32_t kernel) const {
-  const Problem &problem = package.manifest().problem;
+Outcome CudaImages::readImage(uint32_t kernel, std::vector<uint8_t> &image) const {
   const KernelRecord &record = package.kernel(kernel);
-  const auto bad = [&](const char *field, uint64_t got, uint64_t wanted) {
-    return Outcome{CALIBATT_STATUS_BAD_PACKAGE,
-                   fmt::format("{}: data image of kernel {}: {} is {}, wanted {}", package.path(),
-                               kernel, field, got, wanted)};
-  };
-  ScheduleHeader header;
-  if (image.size() < sizeof header)
-    return bad("size", image.size(), sizeof header);
-  std::memcpy(&header, image.data(), sizeof header);
-  if (header.magic != kScheduleMagic)
-    return bad("magic", header.magic, kScheduleMagic);
-  if (header.version != kScheduleVersion)
-    return bad("version", header.version, kScheduleVersion);
-  if (header.form != unsigned(package.codeInfo(record.code).form))
-    return bad("form", header.form, unsigned(package.codeInfo(record.code).form));
-  if (header.heads != record.heads)
-    return bad("heads", header.heads, record.heads);
-  if (header.query_blocks != problem.blocks())
-    return bad("query_blocks", header.query_blocks, problem.blocks());
-  if (header.tokens != problem.tokens)
-    return bad("tokens", header.tokens, problem.tokens);
-  const uint64_t rows = uint64_t(header.heads) * header.query_blocks * sizeof(RowEntry);
-  if (header.rows_offset > image.size() || rows > image.size() - header.rows_offset)
-    return bad("rows_offset", header.rows_offset, sizeof header);
-  const uint64_t words = uint64_t(header.word_count) * 4;
-  if (header.words_offset > image.size() || words > image.size() - header.words_offset)
-    return bad("words_offset", header.words_offset, header.rows_offset + rows);
+  auto read = package.data(record.data);
+  if (!read)
+    return {CALIBATT_STATUS_BAD_PACKAGE, read.message()};
+  image = read.take();
+  if (const Status sound = checkDataImage(package, kernel, image, codes.at(record.code).grid);
+      !sound)
+    return {CALIBATT_STATUS_BAD_PACKAGE, sound.message()};
   return {};
 }
 
@@ -230,19 +211,17 @@ Outcome CudaImages::countVisits(const KernelLaunch &launch, const std::vector<ui
     return {CALIBATT_STATUS_BAD_PACKAGE,
             fmt::format("{}: kernel {} is persistent and has no data image", package.path(),
                         launch.kernel)};
-  auto image = package.data(record.data);
-  if (!image)
-    return {CALIBATT_STATUS_BAD_PACKAGE, image.message()};
-  if (Outcome sound = checkImage(*image, launch.kernel); !sound.ok())
+  std::vector<uint8_t> image;
+  if (Outcome sound = readImage(launch.kernel, image); !sound.ok())
     return sound;
   ScheduleHeader header;
-  std::memcpy(&header, image->data(), sizeof header);
+  std::memcpy(&header, image.data(), sizeof header);
   visits.reserve(work.size());
   for (const uint32_t word : work) {
     RowEntry entry;
     const uint64_t row =
         uint64_t(workHead(word) - launch.headBase) * header.query_blocks + workRow(word);
-    std::memcpy(&entry, image->data() + header.rows_offset + row * sizeof entry, sizeof entry);
+    std::memcpy(&entry, image.data() + header.rows_offset + row * sizeof entry, sizeof entry);
     visits.push_back(entry.visits & kRowVisitsMask);
   }
   return {};

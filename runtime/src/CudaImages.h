@@ -2,6 +2,7 @@
 // within a byte budget. Not synchronised: CudaDevice locks.
 #pragma once
 
+#include "runtime/format/AnchorLayout.h"
 #include "runtime/src/CudaDriver.h"
 #include "runtime/src/Device.h"
 
@@ -60,12 +61,15 @@ private:
   struct Code {
     CuLibrary library = nullptr;
     CuKernel kernel = nullptr;
+    AnchorGrid grid; ///< of the repetitive heads, where the schedule is a data image
   };
 
   static BlobKey dataKey(uint32_t data) { return {false, data}; }
   BlobKey workKey(const KernelLaunch &launch, uint32_t batch) const;
   Outcome loadCode(uint32_t code);
   Outcome loadData(uint32_t kernel);
+  /// The kernel's data image, checked; its code has to be loaded.
+  Outcome readImage(uint32_t kernel, std::vector<uint8_t> &image) const;
   Outcome loadWork(const KernelLaunch &launch, uint32_t batch);
   /// Visits of each tile of `work`, from the rows of the launch's data image.
   Outcome countVisits(const KernelLaunch &launch, const std::vector<uint32_t> &work,
@@ -76,7 +80,6 @@ private:
   Outcome waitForCopies();
   /// Frees the blobs needed longest ago until `bytes` more fit the budget.
   Outcome makeRoom(uint64_t bytes);
-  Outcome checkImage(const std::vector<uint8_t> &image, uint32_t kernel) const;
 
   const CudaDriver &driver;
   const PackageReader &package;

@@ -6,37 +6,85 @@
 
 namespace calibatt {
 
-Result<Schedule> kernelSchedule(const PackageReader &package, uint32_t kernel) {
+namespace {
+
+std::string nameOf(const PackageReader &package, uint32_t kernel) {
+  return fmt::format("{}: kernel {}", package.path(), kernel);
+}
+
+Error disagree(const std::string &name, const char *what, uint64_t got, uint64_t wanted) {
+  return Error{
+      fmt::format("{}: its schedule has {} {}, but the package says {}", name, got, what, wanted)};
+}
+
+Result<Schedule> dataSchedule(const PackageReader &package, uint32_t kernel) {
   const KernelRecord &record = package.kernel(kernel);
-  const std::string name = fmt::format("{}: kernel {}", package.path(), kernel);
-  const auto decode = [&]() -> Result<Schedule> {
-    if (record.data != kNone) {
-      auto image = package.data(record.data);
-      if (!image)
-        return image.takeError();
-      return decodeScheduleImage(*image, name + ": data image");
-    }
-    auto cuda = package.cuda(record.code);
-    if (!cuda)
-      return cuda.takeError();
-    return decodeEmittedSchedule(*cuda, name + ": CUDA text");
-  };
-  Result<Schedule> schedule = decode();
+  auto image = package.data(record.data);
+  if (!image)
+    return image.takeError();
+  auto compiled = compiledGrid(package, record.code);
+  if (!compiled)
+    return compiled.takeError();
+  if (Status sound = checkDataImage(package, kernel, *image, *compiled); !sound)
+    return sound.takeError();
+  return decodeScheduleImage(*image, nameOf(package, kernel) + ": data image");
+}
+
+Result<Schedule> emittedSchedule(const PackageReader &package, uint32_t kernel) {
+  auto cuda = package.cuda(package.kernel(kernel).code);
+  if (!cuda)
+    return cuda.takeError();
+  return decodeEmittedSchedule(*cuda, nameOf(package, kernel) + ": CUDA text");
+}
+
+/// Blocks follow from tokens in both decoders.
+Status checkExtents(const PackageReader &package, uint32_t kernel, uint32_t heads,
+                    uint32_t tokens) {
+  const uint32_t wantedTokens = package.manifest().problem.tokens;
+  if (tokens != wantedTokens)
+    return disagree(nameOf(package, kernel), "tokens", tokens, wantedTokens);
+  const uint32_t wantedHeads = package.kernel(kernel).heads;
+  if (heads != wantedHeads)
+    return disagree(nameOf(package, kernel), "heads", heads, wantedHeads);
+  return {};
+}
+
+} // namespace
+
+Result<AnchorGrid> compiledGrid(const PackageReader &package, uint32_t code) {
+  auto cuda = package.cuda(code);
+  if (!cuda)
+    return cuda.takeError();
+  return emittedAnchorGrid(*cuda);
+}
+
+Status checkDataImage(const PackageReader &package, uint32_t kernel, std::span<const uint8_t> image,
+                      const AnchorGrid &compiled) {
+  const std::string name = nameOf(package, kernel);
+  Result<ScheduleHeader> header = checkScheduleImage(image, name + ": data image");
+  if (!header)
+    return header.takeError();
+  const Form form = package.codeInfo(package.kernel(kernel).code).form;
+  if (Form(header->form) != form)
+    return Error{fmt::format("{}: its schedule has form {}, but its code has {}", name,
+                             formName(Form(header->form)), formName(form))};
+  const AnchorGrid grid{header->grid_height, header->grid_width, header->anchors};
+  if (grid != AnchorGrid{} && grid != compiled)
+    return Error{fmt::format("{}: its schedule has {} anchors in a grid of {} x {}, but its code "
+                             "was compiled for {} in {} x {}",
+                             name, grid.anchors, grid.height, grid.width, compiled.anchors,
+                             compiled.height, compiled.width)};
+  return checkExtents(package, kernel, header->heads, header->tokens);
+}
+
+Result<Schedule> kernelSchedule(const PackageReader &package, uint32_t kernel) {
+  if (package.kernel(kernel).data != kNone)
+    return dataSchedule(package, kernel);
+  Result<Schedule> schedule = emittedSchedule(package, kernel);
   if (!schedule)
     return schedule;
-  const Problem &problem = package.manifest().problem;
-  const auto disagree = [&](const char *what, uint64_t got, uint64_t wanted) {
-    return Error{fmt::format("{}: its schedule has {} {}, but the package says {}", name, got, what,
-                             wanted)};
-  };
-  if (schedule->tokens != problem.tokens)
-    return disagree("tokens", schedule->tokens, problem.tokens);
-  if (schedule->heads != record.heads)
-    return disagree("heads", schedule->heads, record.heads);
-  if (schedule->queryBlocks != problem.blocks())
-    return disagree("query blocks", schedule->queryBlocks, problem.blocks());
-  if (schedule->keyBlocks != problem.blocks())
-    return disagree("key blocks", schedule->keyBlocks, problem.blocks());
+  if (Status fits = checkExtents(package, kernel, schedule->heads, schedule->tokens); !fits)
+    return fits.takeError();
   return schedule;
 }
 

@@ -8,10 +8,19 @@
 #include <list>
 #include <memory>
 #include <mutex>
+#include <span>
 
 namespace calibatt {
 
-/// Decodes and checks it against the package: tokens, heads and blocks have to agree.
+/// The grid of the repetitive heads that a code image was compiled for, from its CUDA text.
+Result<AnchorGrid> compiledGrid(const PackageReader &package, uint32_t code);
+
+/// Checks a kernel's data image before a kernel reads it: in itself, and against the kernel's
+/// record, the package's problem, and the grid its code was compiled for.
+Status checkDataImage(const PackageReader &package, uint32_t kernel, std::span<const uint8_t> image,
+                      const AnchorGrid &compiled);
+
+/// Decodes and checks it against the package: form, tokens, heads and grid have to agree.
 Result<Schedule> kernelSchedule(const PackageReader &package, uint32_t kernel);
 
 /// The schedules used last; safe from several threads.

@@ -10,18 +10,30 @@
 
 namespace calibatt::test {
 
+/// The fields of kSpec that say where the repetitive heads have their anchors.
+inline std::string emittedGrid(const AnchorGrid &grid) {
+  return grid == AnchorGrid{} ? ""
+                              : fmt::format(", .grid_height = {}, .grid_width = {}, .anchors = {}",
+                                            grid.height, grid.width, grid.anchors);
+}
+
 /// Visits one by one (Full), or runs of at most `longest` blocks (Schedule).
 inline std::string emittedText(const Schedule &schedule, Form form, size_t longest = kMaxRunBlocks,
                                int headDim = 64) {
-  std::string text = fmt::format("#include \"kernels/attention_sm90.cuh\"\nnamespace {{\n"
-                                 "constexpr calibatt::AttentionSpec kSpec{{.head_dim = {}, "
-                                 ".tokens = {}, .scale = 0x1p-3f}};\n"
-                                 "constexpr unsigned kHeads = {};\n"
-                                 "__device__ const unsigned short kRowClass[] = {{\n",
-                                 headDim, schedule.tokens, schedule.heads);
-  for (size_t row = 0; row < schedule.rowClass.size(); ++row)
+  std::string text =
+      fmt::format("#include \"kernels/attention_sm90.cuh\"\nnamespace {{\n"
+                  "constexpr calibatt::AttentionSpec kSpec{{.head_dim = {}, "
+                  ".tokens = {}, .scale = 0x1p-3f{}}};\n"
+                  "constexpr unsigned kHeads = {};\n"
+                  "__device__ const unsigned short kRowClass[] = {{\n",
+                  headDim, schedule.tokens, emittedGrid(schedule.grid), schedule.heads);
+  for (size_t row = 0; row < schedule.rowClass.size(); ++row) {
+    const bool packed = schedule.isRepetitive(uint32_t(row / schedule.queryBlocks));
+    const uint32_t rowClass = schedule.rowClass[row];
     text += fmt::format("{}{},{}", row % schedule.queryBlocks ? " " : "    ",
-                        schedule.rowClass[row], (row + 1) % schedule.queryBlocks ? "" : "\n");
+                        rowClass == kAbsentRow ? 65535 : rowClass + (packed ? 32768 : 0),
+                        (row + 1) % schedule.queryBlocks ? "" : "\n");
+  }
   text += "};\n";
   for (size_t i = 0; i < schedule.classes.size(); ++i) {
     const std::vector<uint16_t> &row = schedule.classes[i];

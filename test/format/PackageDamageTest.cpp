@@ -1,6 +1,7 @@
 // Damaged and forged packages: every flipped byte is found, every lie named.
 #include "runtime/format/Package.h"
 #include "runtime/format/PackageTables.h"
+#include "test/format/Forgery.h"
 #include "test/format/Samples.h"
 
 #include <doctest/doctest.h>
@@ -35,39 +36,6 @@ std::string readAll(const std::string &path) {
   for (uint32_t i = 0; i < package->manifest().problem.layers; ++i)
     keep(package->ir(i));
   return message;
-}
-
-/// Rewrites a package with one tensor or the manifest changed and the digest
-/// made to fit again: what someone who forges a file would do.
-void forge(const std::string &from, const std::string &to, const std::string &tensor,
-           const std::function<void(std::vector<uint8_t> &)> &change,
-           const std::function<void(Json &)> &changeManifest = {}) {
-  Result<SafetensorsReader> file = SafetensorsReader::open(from);
-  REQUIRE(file);
-  Result<SafetensorsWriter> out = SafetensorsWriter::create(to);
-  REQUIRE(out);
-  std::vector<std::vector<uint8_t>> kept;
-  std::vector<DigestEntry> entries;
-  for (const TensorView &view : file->tensors()) {
-    kept.emplace_back(view.data.begin(), view.data.end());
-    if (view.name == tensor)
-      change(kept.back());
-  }
-  for (size_t i = 0; i < kept.size(); ++i) {
-    const TensorView &view = file->tensors()[i];
-    entries.push_back({view.name, view.dtype, view.shape, kept[i]});
-    Status added = out->add(view.name, view.dtype, view.shape, kept[i]);
-    REQUIRE_MESSAGE(added, added.message());
-  }
-  std::string manifest = *file->metadata(kManifestKey);
-  if (changeManifest) {
-    Json json = Json::parse(manifest);
-    changeManifest(json);
-    manifest = json.dump();
-  }
-  out->setMetadata(kManifestKey, manifest);
-  out->setMetadata(kDigestKey, tablesDigest(manifest, entries));
-  REQUIRE(out->finish());
 }
 
 template <typename T> std::function<void(std::vector<uint8_t> &)> setEntry(size_t i, T value) {

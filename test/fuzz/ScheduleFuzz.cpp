@@ -30,6 +30,41 @@ void checkAnchors(const Schedule &schedule) {
                "every output row is stored");
 }
 
+/// What a kernel does with a checked image (codegen/device/schedule.cuh): each word it reads is in
+/// the image, each key block in the sequence, and the consumers wait for as many as are loaded.
+void checkReads(const ScheduleHeader &header, std::span<const uint8_t> image) {
+  const auto read = [&](uint64_t offset, void *to, size_t bytes) {
+    test::expect(offset + bytes <= image.size(), "a kernel reads inside the image");
+    std::copy_n(image.begin() + int64_t(offset), bytes, static_cast<uint8_t *>(to));
+  };
+  const uint32_t keyBlocks = (header.tokens + kBlock - 1) / kBlock;
+  for (uint64_t row = 0; row < uint64_t(header.heads) * header.query_blocks; ++row) {
+    RowEntry entry;
+    read(sizeof header + row * sizeof entry, &entry, sizeof entry);
+    uint64_t loads = 0, first = kMaxRows; // the block that is visited first, and masked if a tail
+    const auto visit = [&](uint64_t token) {
+      test::expect(token % kBlock == 0 && token / kBlock < keyBlocks, "a visit is a key block");
+      first = loads++ ? first : token / kBlock;
+    };
+    for (uint32_t i = 0; i < entry.words; ++i) {
+      const bool runs = header.form == uint32_t(Form::Runs);
+      const uint32_t at = runs ? i : entry.words - 1 - i;
+      uint32_t word;
+      read(header.words_offset + 4 * (uint64_t(entry.begin) + at), &word, sizeof word);
+      for (uint32_t block = runBlocks(word); runs && block-- > 0;)
+        visit(runTokenStart(word) + block * kBlock);
+      for (uint32_t bit = 32; !runs && bit-- > 0;)
+        if (word >> bit & 1)
+          visit((uint64_t(at) * 32 + bit) * kBlock);
+    }
+    test::expect(loads == (entry.visits & kRowVisitsMask), "consumers wait for what is loaded");
+    test::expect(loads > 0 || header.anchors > 0, "only repetitive heads have absent rows");
+    test::expect(bool(entry.visits & kRowStartsWithTail) ==
+                     (header.tokens % kBlock != 0 && first + 1 == keyBlocks),
+                 "the tail block is masked");
+  }
+}
+
 } // namespace
 
 std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
@@ -86,12 +121,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     return 0;
   }
+  const Result<ScheduleHeader> header = checkScheduleImage(bytes, "image");
+  if (header)
+    checkReads(*header, bytes);
   Result<Schedule> schedule = decodeScheduleImage(bytes, "image");
   if (schedule) {
     checkAnchors(*schedule);
-    ScheduleHeader header;
-    std::copy(bytes.begin(), bytes.begin() + sizeof(header), reinterpret_cast<uint8_t *>(&header));
-    std::vector<uint8_t> again = buildScheduleImage(*schedule, Form(header.form));
+    std::vector<uint8_t> again = buildScheduleImage(*schedule, Form(header->form));
     test::expect(std::equal(again.begin(), again.end(), bytes.begin(), bytes.end()),
                  "an accepted image is the one its schedule builds");
   }

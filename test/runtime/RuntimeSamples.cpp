@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <numeric>
@@ -24,7 +25,8 @@ uint32_t addKernel(Random &random, PackageWriter &writer, const SampleShape &sha
   code.arch = shape.arch;
   code.symbol = "calibatt_sample_runs";
   code.fatbin = {'d', 'u', 'm', 'm', 'y'};
-  code.cuda = "// data\n";
+  code.cuda = fmt::format("constexpr calibatt::AttentionSpec kSpec{{.tokens = {}{}}};\n",
+                          shape.tokens, emittedGrid(shape.grid));
   code.dynamicSmem = 101376;
   code.persistent = shape.persistent;
   if (shape.form == Form::Runs || shape.form == Form::Table) {
@@ -42,6 +44,19 @@ uint32_t addKernel(Random &random, PackageWriter &writer, const SampleShape &sha
   record.visits = visitsOf(schedule);
   record.reason = "a test asked for it";
   return writer.addKernel(record);
+}
+
+/// By the definition: anchor i of k is row floor((2i + 1) H / 2k) of a frame; of two anchors that
+/// are equally near, the lower.
+uint32_t nearestAnchor(const AnchorGrid &grid, uint32_t token) {
+  const int row = int(token / grid.width % grid.height);
+  int nearest = -1;
+  for (int i = 0; i < int(grid.anchors); ++i) {
+    const int anchor = (2 * i + 1) * int(grid.height) / (2 * int(grid.anchors));
+    if (nearest < 0 || std::abs(anchor - row) < std::abs(nearest - row))
+      nearest = anchor;
+  }
+  return uint32_t(int(token) + (nearest - row) * int(grid.width));
 }
 
 } // namespace
@@ -66,9 +81,10 @@ SamplePackage::SamplePackage(Random &random, const SampleShape &shape) : shape(s
   Manifest manifest;
   Problem &problem = manifest.problem;
   problem.model = "sample";
-  problem.frames = 1;
-  problem.height = 1;
-  problem.width = problem.tokens = shape.tokens;
+  problem.tokens = shape.tokens;
+  problem.height = shape.grid.anchors ? shape.grid.height : 1;
+  problem.width = shape.grid.anchors ? shape.grid.width : shape.tokens;
+  problem.frames = shape.tokens / problem.height / problem.width;
   problem.layers = shape.layers;
   problem.heads = shape.heads;
   problem.steps = shape.steps;
@@ -82,14 +98,17 @@ SamplePackage::SamplePackage(Random &random, const SampleShape &shape) : shape(s
     for (uint32_t step = 0; step < shape.steps; ++step) {
       schedules.push_back(sliceHeads(
           randomSchedule(random, shape.tokens, shape.heads, shape.density), 0, shape.heads));
+      if (shape.grid.anchors)
+        schedules.back() = withAnchors(std::move(schedules.back()), shape.grid);
       const uint32_t each = shape.perHead ? 1 : shape.heads;
       for (uint32_t head = 0; head < shape.heads; head += each) {
         KernelRecord record;
         record.layer = layer;
         record.step = step;
         record.headBase = head;
-        const uint32_t kernel =
-            addKernel(random, writer, shape, sliceHeads(schedules.back(), head, each), record);
+        const uint32_t kernel = addKernel(
+            random, writer, shape,
+            shape.perHead ? sliceHeads(schedules.back(), head, each) : schedules.back(), record);
         for (uint32_t h = head; h < head + each; ++h)
           writer.setRoute(layer, h, step, kernel);
       }
@@ -204,6 +223,9 @@ Deviation compareWithReference(const TestCall &call, const Schedule &schedule, u
   for (uint32_t b = 0; b < q.batch; ++b)
     for (uint32_t h = 0; h < q.heads; ++h)
       for (uint32_t t = 0; t < q.tokens; ++t) {
+        // Of a repetitive head: the query in the same column of the nearest anchor row.
+        const uint32_t query =
+            schedule.isRepetitive(h + headBegin) ? nearestAnchor(schedule.grid, t) : t;
         keys.clear();
         for (uint16_t block : schedule.row(h + headBegin, t / kBlock))
           for (uint32_t key = block * kBlock; key < std::min((block + 1) * kBlock, q.tokens); ++key)
@@ -212,7 +234,7 @@ Deviation compareWithReference(const TestCall &call, const Schedule &schedule, u
         for (uint32_t key : keys) {
           double dot = 0;
           for (uint32_t d = 0; d < q.dim; ++d)
-            dot += q.get(b, h, t, d) * k.get(b, h, key, d);
+            dot += q.get(b, h, query, d) * k.get(b, h, key, d);
           logits.push_back(dot * scale);
         }
         const double maximum = *std::max_element(logits.begin(), logits.end());

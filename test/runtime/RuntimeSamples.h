@@ -24,6 +24,7 @@ struct SampleShape {
   std::string arch = "sm_90a";
   uint32_t denseHeads = 1; ///< heads in the dense kernel's schedule
   bool persistent = false; ///< CTAs walk lists of tiles
+  AnchorGrid grid = {};    ///< where given, the last head is repetitive (not with perHead)
 };
 
 /// A package on disk, and the schedules that went into it.

@@ -1,0 +1,83 @@
+// See Forgery.h.
+#include "test/format/Forgery.h"
+
+#include "runtime/format/PackageTables.h"
+
+#include <stdexcept>
+
+namespace calibatt::test {
+namespace {
+
+template <typename T> T taken(Result<T> result) {
+  if (!result)
+    throw std::runtime_error(result.message());
+  return result.take();
+}
+
+void require(const Status &status) {
+  if (!status)
+    throw std::runtime_error(status.message());
+}
+
+/// Writes the tables, but for a pool without bytes, which is in the file already, and a digest that
+/// fits them.
+void finish(SafetensorsWriter &out, const std::vector<PackageTable> &tables,
+            const std::string &manifest) {
+  std::vector<DigestEntry> entries;
+  for (const PackageTable &table : tables) {
+    entries.push_back({table.name, table.dtype, table.shape, table.bytes});
+    if (!table.bytes.empty() || !table.name.ends_with("/pool"))
+      require(out.add(table.name, table.dtype, table.shape, table.bytes));
+  }
+  out.setMetadata(kManifestKey, manifest);
+  out.setMetadata(kDigestKey, tablesDigest(manifest, entries));
+  require(out.finish());
+}
+
+PackageTable tableOf(const TensorView &view) {
+  return {view.name, view.dtype, view.shape, {view.data.begin(), view.data.end()}};
+}
+
+} // namespace
+
+void forge(const std::string &from, const std::string &to, const std::string &tensor,
+           const ChangeBytes &change, const std::function<void(Json &)> &changeManifest) {
+  const SafetensorsReader file = taken(SafetensorsReader::open(from));
+  SafetensorsWriter out = taken(SafetensorsWriter::create(to));
+  std::vector<PackageTable> tables;
+  for (const TensorView &view : file.tensors()) {
+    tables.push_back(tableOf(view));
+    if (view.name == tensor)
+      change(tables.back().bytes);
+  }
+  std::string manifest = *file.metadata(kManifestKey);
+  if (changeManifest) {
+    Json json = Json::parse(manifest);
+    changeManifest(json);
+    manifest = json.dump();
+  }
+  finish(out, tables, manifest);
+}
+
+void forgeDataImage(const std::string &from, const std::string &to, uint32_t data,
+                    const ChangeBytes &change) {
+  const SafetensorsReader file = taken(SafetensorsReader::open(from));
+  const ChunkPoolReader images = taken(ChunkPoolReader::open(file, "data", ChunkHash::Xxh128));
+  ChunkPoolWriter forged("data", ChunkHash::Xxh128);
+  for (uint32_t i = 0; i < images.count(); ++i) {
+    std::vector<uint8_t> image = taken(images.item(i));
+    if (i == data)
+      change(image);
+    if (forged.add(image) != i)
+      throw std::runtime_error("the change made two data images equal");
+  }
+  SafetensorsWriter out = taken(SafetensorsWriter::create(to));
+  std::vector<PackageTable> tables;
+  require(forged.writePool(out, tables));
+  for (const TensorView &view : file.tensors())
+    if (!view.name.starts_with("data/"))
+      tables.push_back(tableOf(view));
+  finish(out, tables, *file.metadata(kManifestKey));
+}
+
+} // namespace calibatt::test

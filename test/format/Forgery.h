@@ -1,0 +1,24 @@
+// Packages whose digests are right and whose content is not: what someone who forges a file would
+// make. PackageWriter refuses to write them.
+#pragma once
+
+#include "runtime/format/Json.h"
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace calibatt::test {
+
+using ChangeBytes = std::function<void(std::vector<uint8_t> &)>;
+
+/// Copies a package with one tensor changed and, if asked, the manifest.
+void forge(const std::string &from, const std::string &to, const std::string &tensor,
+           const ChangeBytes &change, const std::function<void(Json &)> &changeManifest = {});
+
+/// Copies a package with one data image changed.
+void forgeDataImage(const std::string &from, const std::string &to, uint32_t data,
+                    const ChangeBytes &change);
+
+} // namespace calibatt::test
