@@ -73,6 +73,24 @@ TEST_CASE("lengths that no block divides, both head dims, batches and strides ar
       }
 }
 
+TEST_CASE("a repetitive head beside others gives every row its anchor's output and LSE") {
+  Random random;
+  const std::pair<AnchorGrid, Form> cases[] = {{{5, 52, 2}, Form::Runs},
+                                               {{5, 53, 3}, Form::Table},
+                                               {{3, 80, 1}, Form::Full},
+                                               {{7, 20, 5}, Form::Schedule}};
+  for (const auto &[grid, form] : cases) {
+    CAPTURE(grid.width);
+    SampleShape shape;
+    shape.form = form;
+    shape.grid = grid;
+    shape.tokens = 2 * grid.height * grid.width;
+    shape.steps = 1;
+    checkEveryStep(random, shape, CALIBATT_DTYPE_F32, Layout::Padded, 1);
+    checkEveryStep(random, shape, CALIBATT_DTYPE_BF16, Layout::TokenMajor, 1);
+  }
+}
+
 TEST_CASE("lengths of one token, one block and a block and one token are right") {
   Random random;
   for (uint32_t tokens : {1u, 127u, 128u, 129u, 256u}) {
