@@ -12,11 +12,11 @@ of an instruction (`--calibatt BINARY` names the tool that ncu runs; default: ca
 import argparse
 import json
 import re
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,11 @@ def run(command):
     if done.returncode != 0:
         sys.exit(f"ablation.py: {' '.join(map(str, command))} failed:\n{done.stderr}")
     return done.stdout
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def make_profile(calibatt, out, size, how):
@@ -77,15 +82,15 @@ def prepare(arguments):
                 cell["refused"] = longest > arguments.seconds or cell["predicted_seconds"] > 3 * arguments.seconds
                 if not cell["refused"]:
                     package = out / f"{size}-{granularity}-{form}.calibatt"
-                    begin = time.monotonic()
-                    report = json.loads(run([calibatt, "compile", profile, "-o", package, "--json", *options]))
+                    begin = cpu_seconds()
+                    report = json.loads(run([calibatt, "compile", profile, "-o", package, "--json",
+                                             "--no-cache", *options]))
                     images = [image for image in report["code_images"] if image["form"] == form]
-                    cell |= {"package": package.name, "wall_seconds": time.monotonic() - begin,
-                             "compile_seconds": sum(image["compile_s"] for image in images),
+                    cell |= {"package": package.name, "cpu_seconds": cpu_seconds() - begin,
                              "code_bytes": sum(image["code_bytes"] for image in images),
                              "data_bytes": report["data_bytes"]}
                 print(f"{size:>4} {granularity} {form:9}", "refused" if cell["refused"] else
-                      f"{cell['compile_seconds']:.1f} s, {cell['code_bytes']} bytes", flush=True)
+                      f"{cell['cpu_seconds']:.1f} s, {cell['code_bytes']} bytes", flush=True)
     (out / "ablation.json").write_text(json.dumps({"cells": cells}, indent=2) + "\n")
 
 
@@ -146,7 +151,7 @@ def measure(arguments):
 def markdown(content):
     gpu = content["gpu"]
     lines = [f"{gpu.get('name', 'unknown GPU')}, driver {gpu.get('driver_version', '?')}; medians of 50 "
-             "calls; code of all images of the form; compile time of one core; stalls: warps waiting for "
+             "calls; code of all images of the form; compile: CPU seconds of the whole compile; stalls: warps waiting for "
              "an instruction, per issue (ncu)."]
     size = None
     for cell in content["cells"]:
@@ -162,7 +167,7 @@ def markdown(content):
         else:
             stall = "-" if cell.get("stalls") is None else f"{cell['stalls']:.2f}"
             lines.append(f"{head}| {cell['microseconds']:.1f} | {cell['code_bytes'] / 1e3:,.0f} "
-                         f"| {cell['data_bytes'] / 1e3:,.1f} | {cell['compile_seconds']:.1f} | {stall} |")
+                         f"| {cell['data_bytes'] / 1e3:,.1f} | {cell['cpu_seconds']:.1f} | {stall} |")
     return "\n".join(lines)
 
 
