@@ -12,37 +12,39 @@ namespace calibatt {
 
 namespace {
 
-// All of these are estimates. "Measured" means on another kernel of the same
-// build (128x128 tiles, two consumer warpgroups) on an H100 at 1980 MHz, or with
-// the CUDA 13 compiler; they are to be replaced when these kernels are measured.
+// Measured on an H100 SXM under its power limit, or with the CUDA 13 compiler, where nothing else
+// is said: codegen/device/NOTES.md and test/benchmark/results.
 
 /// Processors of the GPU that the model assumes (H100 SXM).
 constexpr uint32_t kProcessors = 132;
-/// One 128x128 step at head_dim 128: 8.39 MFLOP at 650 TFLOP/s over 132 SMs.
-constexpr double kStepMicros = 1.70;
-/// Start and end of a tile: Q load, first K load, epilogue. Estimated.
-constexpr double kTileMicros = 3.0;
-/// Runs and Table: two dependent loads at a tile's start (2-3 us where nothing
-/// hides them; half of it is assumed hidden). Estimated.
-constexpr double kWalkMicros = 1.25;
+/// A launch before its first tile and after its last.
+constexpr double kLaunchMicros = 7;
+/// One 128x128 visit at head_dim 128 and what else a tile takes. Of schedules that are data: CTAs
+/// that walk lists of tiles, maximum frozen; they take a little longer to begin.
+struct Pace {
+  double start, tile, visit; ///< microseconds
+};
+constexpr Pace kDataPace{3, 0.8, 1.43};
+constexpr Pace kUnrolledPace{0, 2.5, 1.57};
 /// Steps unrolled beyond this no longer fit the instruction cache (128 KB L1.5). Estimated.
 constexpr double kInstructionCacheBytes = 128 * 1024;
 /// Slowdown of a step all of whose instructions miss (Full: Schedule has its steps in loops).
 /// Estimated.
 constexpr double kInstructionMissPenalty = 0.25;
 
-/// Code of a kernel without its schedule: cubins of 33-40 KB, measured.
-constexpr uint64_t kKernelBytes = 36000;
+/// Code of a kernel without its schedule.
+constexpr uint64_t kDataKernelBytes = 82000;
+constexpr uint64_t kUnrolledKernelBytes = 28000;
 /// Unrolled code, measured: a visit of full 7,400-10,000 bytes; schedule 198 bytes a
 /// row class and 31 a run (codegen/device/NOTES.md).
 constexpr uint64_t kFullVisitBytes = 8000;
 constexpr uint64_t kScheduleClassBytes = 200;
 constexpr uint64_t kScheduleRunBytes = 32;
 
-/// Compile times, measured: any kernel 0.45-0.7 s; full is quadratic in the
-/// visits of one function (32 visits 22 s); schedule 2 s for 2,000 runs, 10 s for
-/// 8,700, 69 s for 27,000.
-constexpr double kKernelSeconds = 0.6;
+/// Compile times: kernels for data 2.8 s, schedule 1 s and 2 s for 2,000 runs, 10 s for 8,700, 69 s
+/// for 27,000; full is quadratic in the visits of one function (32 visits 22 s).
+constexpr double kDataKernelSeconds = 2.8;
+constexpr double kScheduleKernelSeconds = 0.9;
 constexpr double kFullKernelSeconds = 0.5;
 constexpr double kFullVisitSquaredSeconds = 0.02;
 constexpr double kScheduleRunSeconds = 0.0005;
@@ -101,26 +103,27 @@ FormCost estimateCost(const ScheduleShape &shape, Form form) {
     break;
   case Form::Schedule:
     cost.unrolledBytes = kScheduleClassBytes * shape.classes + kScheduleRunBytes * shape.classRuns;
-    cost.compileSeconds =
-        kKernelSeconds + kScheduleRunSeconds * runs + kScheduleRunSquaredSeconds * runs * runs;
+    cost.compileSeconds = kScheduleKernelSeconds + kScheduleRunSeconds * runs +
+                          kScheduleRunSquaredSeconds * runs * runs;
     break;
   case Form::Runs:
   case Form::Table:
-    cost.compileSeconds = kKernelSeconds;
+    cost.compileSeconds = kDataKernelSeconds;
     cost.dataBytes = imageBytes(shape, form);
     break;
   }
-  cost.codeBytes = kKernelBytes + cost.unrolledBytes;
+  const bool isData = cost.dataBytes > 0;
+  cost.codeBytes = (isData ? kDataKernelBytes : kUnrolledKernelBytes) + cost.unrolledBytes;
 
-  double step = kStepMicros * shape.headDim / 128;
+  const Pace &pace = isData ? kDataPace : kUnrolledPace;
+  double visit = pace.visit * shape.headDim / 128;
   if (form == Form::Full && double(cost.codeBytes) > kInstructionCacheBytes)
-    step *= 1 + kInstructionMissPenalty * (1 - kInstructionCacheBytes / double(cost.codeBytes));
-  double tile = kTileMicros + (cost.dataBytes > 0 ? kWalkMicros : 0);
+    visit *= 1 + kInstructionMissPenalty * (1 - kInstructionCacheBytes / double(cost.codeBytes));
   std::vector<double> tiles;
   tiles.reserve(shape.tileVisits.size());
   for (uint32_t tileVisits : shape.tileVisits)
-    tiles.push_back(tile + step * tileVisits);
-  cost.micros = makespan(std::move(tiles), kProcessors);
+    tiles.push_back(pace.tile + visit * tileVisits);
+  cost.micros = kLaunchMicros + pace.start + makespan(std::move(tiles), kProcessors);
   return cost;
 }
 

@@ -86,9 +86,9 @@ TEST_CASE("auto unrolls what is small, and says why it stops") {
   CHECK(tiny.form == Form::Full);
   CHECK(tiny.reason.find("auto: full is predicted at") == 0);
 
-  FormChoice medium = chooseForm(uniform(4, 60, 5, 60), std::nullopt, budget);
+  FormChoice medium = chooseForm(uniform(4, 9, 2, 60), std::nullopt, budget);
   CHECK(medium.form == Form::Schedule);
-  CHECK(medium.reason.find("full is over the budget (480000 bytes") != std::string::npos);
+  CHECK(medium.reason.find("full is over the budget (72000 bytes") != std::string::npos);
 
   ScheduleShape rows = uniform(400, 300, 10, 600);
   rows.classes = 400;
