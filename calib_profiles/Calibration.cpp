@@ -1,6 +1,9 @@
 // Checks that dumps belong together, and runs the method on one head at a time.
 #include "calib_profiles/Calibration.h"
+#include "calib_profiles/CountsFile.h"
 #include "calib_profiles/Energy.h"
+#include "calib_profiles/HeadSelector.h"
+#include "calib_profiles/ParallelFor.h"
 #include "calib_profiles/ProfileHeader.h"
 #include "calib_profiles/Repetition.h"
 #include "calib_profiles/Selection.h"
@@ -10,41 +13,24 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <mutex>
 
 namespace calibatt {
 
 namespace {
 
-std::string gridText(const Grid &grid) {
-  return fmt::format("{}x{}x{}", grid.frames, grid.height, grid.width);
-}
-
-/// The first field in which two dumps differ, or nothing.
-Status checkAgreement(const DumpReader &a, const DumpReader &b) {
-  auto compare = [&](const char *field, const auto &wanted, const auto &got) -> Status {
-    if (wanted == got)
-      return {};
-    return Error{
-        fmt::format("{}: {}: got {}, but {} has {}", b.path(), field, got, a.path(), wanted)};
-  };
-  const DumpHeader &x = a.header(), &y = b.header();
-  for (const Status &s :
-       {compare("model", x.model, y.model), compare("grid", gridText(x.grid), gridText(y.grid)),
-        compare("head_dim", x.headDim, y.headDim), compare("layers", x.layers, y.layers),
-        compare("heads", x.heads, y.heads), compare("steps", x.steps.size(), y.steps.size()),
-        compare("scale", x.scale, y.scale), compare("dtype", x.dtype, y.dtype)})
-    if (!s)
-      return s;
-  for (size_t i = 0; i < x.steps.size(); ++i)
-    for (const Status &s :
-         {compare(fmt::format("timestep of step {}", i).c_str(), x.steps[i].timestep,
-                  y.steps[i].timestep),
-          compare(fmt::format("sigma of step {}", i).c_str(), x.steps[i].sigma, y.steps[i].sigma),
-          compare(fmt::format("module of step {}", i).c_str(), x.steps[i].module,
-                  y.steps[i].module)})
-      if (!s)
-        return s;
-  return {};
+/// What a dump says, without prompt and criterion.
+ProfileHeader problemOf(const DumpHeader &dump) {
+  ProfileHeader h;
+  h.model = dump.model;
+  h.grid = dump.grid;
+  h.layers = dump.layers;
+  h.heads = dump.heads;
+  h.headDim = dump.headDim;
+  h.steps = dump.steps;
+  h.scale = dump.scale;
+  h.dtype = dump.dtype;
+  return h;
 }
 
 } // namespace
@@ -70,7 +56,9 @@ Result<Calibration> Calibration::open(const std::vector<std::string> &paths,
   for (size_t i = 0; i < c.dumps.size(); ++i) {
     const std::string &id = c.dumps[i].header().promptId;
     if (i > 0) {
-      if (Status s = checkAgreement(c.dumps[0], c.dumps[i]); !s)
+      if (Status s = checkSameProblem(problemOf(c.dumps[0].header()), c.dumps[0].path(),
+                                      problemOf(c.dumps[i].header()), c.dumps[i].path());
+          !s)
         return s.takeError();
       if (c.dumps[i - 1].header().promptId == id)
         return Error{fmt::format("{}: prompt_id: got \"{}\", but {} has the same",
@@ -79,16 +67,10 @@ Result<Calibration> Calibration::open(const std::vector<std::string> &paths,
     prompts.update(id + "\n");
   }
 
-  const DumpHeader &dump = c.dumps[0].header();
   ProfileHeader &h = c.profileHeader;
-  h.model = options.model.empty() ? dump.model : options.model;
-  h.grid = dump.grid;
-  h.layers = dump.layers;
-  h.heads = dump.heads;
-  h.headDim = dump.headDim;
-  h.steps = dump.steps;
-  h.scale = dump.scale;
-  h.dtype = dump.dtype;
+  h = problemOf(c.dumps[0].header());
+  if (!options.model.empty())
+    h.model = options.model;
   const EnergySchedule schedule = defaultSchedule(h.tokens(), h.stepCount());
   h.criterion = {options.a.value_or(schedule.a),
                  options.c.value_or(schedule.c),
@@ -108,14 +90,13 @@ Result<Calibration> Calibration::open(const std::vector<std::string> &paths,
 Result<HeadProfile> Calibration::head(uint32_t layer, uint32_t head) const {
   const ProfileHeader &h = profileHeader;
   const EnergySchedule schedule = scheduleOf(h.criterion, h.stepCount());
-  HeadProfile profile;
+  HeadSelector selector(h);
   SiteVote vote(h.tokens());
   std::vector<float> q, k;
   for (uint32_t step = 0; step < h.stepCount(); ++step) {
     vote.clear();
-    SiteStats stats;
-    stats.rowMax = -std::numeric_limits<float>::infinity();
-    double repetition = 0;
+    SiteScalars scalars;
+    scalars.rowMax = -std::numeric_limits<float>::infinity();
     for (const DumpReader &dump : dumps) {
       if (Status s = dump.read(layer, head, step, q, k); !s)
         return s.takeError();
@@ -123,22 +104,70 @@ Result<HeadProfile> Calibration::head(uint32_t layer, uint32_t head) const {
       const KeyBlocks keys(input);
       const BlockEnergies energies = blockEnergies(input, keys);
       vote.add(energies.energies, schedule.epsilon(step));
-      repetition += repetitionScore(input, keys, energies.lse, h.grid, h.criterion.anchors);
-      stats.rowMax =
-          std::max(stats.rowMax, *std::max_element(energies.rowMax.begin(), energies.rowMax.end()));
+      scalars.addScore(repetitionScore(input, keys, energies.lse, h.grid, h.criterion.anchors));
+      scalars.rowMax = std::max(scalars.rowMax,
+                                *std::max_element(energies.rowMax.begin(), energies.rowMax.end()));
     }
-    stats.repetition = float(std::clamp(repetition / double(dumps.size()), -1.0, 1.0));
-    if (stats.repetition >= h.criterion.gamma) {
-      profile.masks.push_back(BlockMask::dense(vote.blocks(), vote.blocks()));
-    } else {
-      profile.masks.push_back(vote.mask(h.criterion.rho));
-      stats.keptMass = float(vote.keptMass(profile.masks.back()));
-      stats.density = float(profile.masks.back().density());
-    }
-    profile.stepMask.push_back(step);
-    profile.stats.push_back(stats);
+    selector.add(vote.all(), scalars.score(h.prompts), scalars.rowMax);
   }
-  return profile;
+  return selector.take();
+}
+
+Status Calibration::measure(const DumpReader &dump, CountsAccumulator &counts,
+                            uint64_t site) const {
+  const ProfileHeader &h = profileHeader;
+  const uint32_t step = uint32_t(site % h.stepCount());
+  const uint64_t head = site / h.stepCount();
+  std::vector<float> q, k;
+  if (Status s = dump.read(uint32_t(head / h.heads), uint32_t(head % h.heads), step, q, k); !s)
+    return s;
+  const HeadInput input{q, k, h.tokens(), h.headDim, h.scale};
+  const KeyBlocks keys(input);
+  const BlockEnergies energies = blockEnergies(input, keys);
+  SiteMeasurement measured;
+  measured.energies = energies.energies;
+  measured.repetition = repetitionScore(input, keys, energies.lse, h.grid, h.criterion.anchors);
+  measured.rowMax = *std::max_element(energies.rowMax.begin(), energies.rowMax.end());
+  if (Status s = counts.check(site, measured); !s)
+    return Error{fmt::format("{}: {}", dump.path(), s.message())};
+  return counts.add(site, measured);
+}
+
+Status Calibration::countInto(CountsAccumulator &counts, unsigned jobs,
+                              const std::function<void(uint64_t done)> &progress) const {
+  if (Status s = checkSameProblem(counts.counts().header(), counts.counts().path(), profileHeader,
+                                  "the dumps");
+      !s)
+    return s;
+  const uint64_t sites = counts.counts().layout().sites;
+  uint64_t done = 0;
+  std::mutex mutex; // of done, and of the caller's progress
+  auto report = [&](uint64_t more) {
+    std::lock_guard lock(mutex);
+    progress(done += more);
+  };
+  for (const DumpReader &dump : dumps) {
+    const std::string &id = dump.header().promptId;
+    const std::vector<std::string> &counted = counts.counts().prompts();
+    if (std::binary_search(counted.begin(), counted.end(), id)) {
+      report(sites);
+      continue;
+    }
+    if (Status s = counts.begin(id); !s)
+      return s;
+    Status measured = parallelFor(sites, jobs, [&](uint64_t site) {
+      Status s = measure(dump, counts, site);
+      report(1);
+      return s;
+    });
+    if (!measured) {
+      counts.abandon();
+      return measured;
+    }
+    if (Status s = counts.commit(); !s)
+      return s;
+  }
+  return {};
 }
 
 } // namespace calibatt

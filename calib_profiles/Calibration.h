@@ -1,9 +1,11 @@
 // From dumps of Q and K to the masks of a profile, on the CPU.
 #pragma once
 
+#include "calib_profiles/CountsAccumulator.h"
 #include "calib_profiles/Dump.h"
 #include "calib_profiles/EnergySchedule.h"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,9 +31,15 @@ public:
   const ProfileHeader &header() const { return profileHeader; }
   /// Energies, repetition, vote for all steps of one head. Safe from several threads.
   Result<HeadProfile> head(uint32_t layer, uint32_t head) const;
+  /// Adds the prompts that `counts`, which are of the same problem, do not have yet.
+  /// `progress` is told the sites of all prompts done so far, one call at a time.
+  Status countInto(CountsAccumulator &counts, unsigned jobs,
+                   const std::function<void(uint64_t done)> &progress) const;
+  uint64_t prompts() const { return dumps.size(); }
 
 private:
   Calibration() = default;
+  Status measure(const DumpReader &dump, CountsAccumulator &counts, uint64_t site) const;
 
   std::vector<DumpReader> dumps; // by prompt id
   ProfileHeader profileHeader;

@@ -33,6 +33,8 @@ struct Criterion {
   double rho = 0.5;           ///< keep a block where count >= rho * prompts
   double gamma = 0.87;        ///< repetitive where the score >= gamma
   uint32_t anchors = 5;       ///< anchor rows per frame
+  double hysteresis = 0;      ///< half the width of the band around rho; 0: off (Denoising.h)
+  double singletons = 0;      ///< least mean energy of an isolated block, in 1 / blocks; 0: off
 };
 
 /// Everything of a profile that is not per site.

@@ -30,6 +30,12 @@ Status checkCriterion(const Criterion &c, const std::string &where) {
     return Error{fmt::format("{}: criterion: rho = {}, wanted above 0, at most 1", where, c.rho)};
   if (!std::isfinite(c.gamma))
     return Error{fmt::format("{}: criterion: gamma is not a number", where)};
+  if (!(c.hysteresis >= 0 && c.hysteresis < 1))
+    return Error{fmt::format("{}: criterion: hysteresis = {}, wanted at least 0, below 1", where,
+                             c.hysteresis)};
+  if (!(c.singletons >= 0) || !std::isfinite(c.singletons))
+    return Error{fmt::format("{}: criterion: singletons = {}, wanted a number of at least 0", where,
+                             c.singletons)};
   if (c.anchors < 1 || c.anchors > 64)
     return Error{fmt::format("{}: criterion: anchors = {}, wanted 1 to 64", where, c.anchors)};
   return {};
@@ -74,14 +80,15 @@ Status validateHeader(const ProfileHeader &h, const std::string &where) {
   return checkCriterion(h.criterion, where);
 }
 
-Result<std::string> encodeHeader(const ProfileHeader &h, const std::string &where) {
+Result<std::string> encodeHeader(const ProfileHeader &h, const std::string &where,
+                                 const char *format) {
   if (Status s = validateHeader(h, where); !s)
     return s.takeError();
   Json steps = Json::array();
   for (const StepInfo &step : h.steps)
     steps.push_back({{"timestep", step.timestep}, {"sigma", step.sigma}, {"module", step.module}});
   Json json = {
-      {"format", kProfileFormat},
+      {"format", format},
       {"version", kFormatVersion},
       {"model", h.model},
       {"grid", {h.grid.frames, h.grid.height, h.grid.width}},
@@ -107,7 +114,49 @@ Result<std::string> encodeHeader(const ProfileHeader &h, const std::string &wher
       {"seed", h.seed},
       {"tool", h.tool},
   };
+  if (h.criterion.hysteresis > 0 || h.criterion.singletons > 0)
+    json["criterion"]["denoise"] = {{"hysteresis", h.criterion.hysteresis},
+                                    {"singletons", h.criterion.singletons}};
+  if (format == std::string_view(kCountsFormat)) {
+    for (const char *key : {"prompts", "prompts_hash", "seed"})
+      json.erase(key);
+    for (const char *key : {"rho", "gamma", "denoise"})
+      json["criterion"].erase(key);
+  }
   return writeJson(json, where);
+}
+
+Status checkSameProblem(const ProfileHeader &wanted, const std::string &wantedName,
+                        const ProfileHeader &got, const std::string &gotName) {
+  auto compare = [&](const std::string &field, const auto &want, const auto &have) -> Status {
+    if (want == have)
+      return {};
+    return Error{
+        fmt::format("{}: {}: got {}, but {} has {}", gotName, field, have, wantedName, want)};
+  };
+  auto gridText = [](const Grid &g) {
+    return fmt::format("{}x{}x{}", g.frames, g.height, g.width);
+  };
+  const ProfileHeader &x = wanted, &y = got;
+  for (const Status &s :
+       {compare("model", x.model, y.model), compare("grid", gridText(x.grid), gridText(y.grid)),
+        compare("max_text", x.maxText, y.maxText), compare("head_dim", x.headDim, y.headDim),
+        compare("layers", x.layers, y.layers), compare("heads", x.heads, y.heads),
+        compare("steps", x.steps.size(), y.steps.size()), compare("scale", x.scale, y.scale),
+        compare("dtype", x.dtype, y.dtype), compare("criterion: a", x.criterion.a, y.criterion.a),
+        compare("criterion: c", x.criterion.c, y.criterion.c),
+        compare("criterion: k", x.criterion.k, y.criterion.k),
+        compare("criterion: anchors", x.criterion.anchors, y.criterion.anchors)})
+    if (!s)
+      return s;
+  for (size_t i = 0; i < x.steps.size(); ++i)
+    for (const Status &s :
+         {compare(fmt::format("timestep of step {}", i), x.steps[i].timestep, y.steps[i].timestep),
+          compare(fmt::format("sigma of step {}", i), x.steps[i].sigma, y.steps[i].sigma),
+          compare(fmt::format("module of step {}", i), x.steps[i].module, y.steps[i].module)})
+      if (!s)
+        return s;
+  return {};
 }
 
 Grid readGrid(JsonFields &fields) {
@@ -164,7 +213,8 @@ Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &f
   if (version.substr(0, version.find('.')) != "1")
     return Error{fmt::format("{}: version: got \"{}\", wanted \"1.x\"", where, version)};
 
-  const bool optional = format == kBitmapFormat;
+  // Counts have neither prompts nor rho: both come from elsewhere.
+  const bool counts = format == kCountsFormat, optional = format == kBitmapFormat || counts;
   auto present = [&](const char *key) { return !optional || fields.has(key); };
   ProfileHeader h;
   h.model = fields.string("model");
@@ -191,9 +241,18 @@ Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &f
     h.criterion.a = c.number("a");
     h.criterion.c = c.number("c");
     h.criterion.k = c.number("k");
-    h.criterion.rho = c.number("rho");
-    h.criterion.gamma = c.number("gamma");
+    if (!counts) {
+      h.criterion.rho = c.number("rho");
+      h.criterion.gamma = c.number("gamma");
+    }
     h.criterion.anchors = c.u32("anchors");
+    if (!counts && c.has("denoise")) {
+      JsonFields denoise(c.object("denoise"), "denoise");
+      h.criterion.hysteresis = denoise.number("hysteresis");
+      h.criterion.singletons = denoise.number("singletons");
+      if (Status s = denoise.status(); !s)
+        c.fail(s.message());
+    }
     if (Status s = c.status(); !s)
       fields.fail(s.message());
   }

@@ -11,6 +11,7 @@ namespace calibatt {
 
 constexpr const char *kProfileFormat = "calibatt.profile";
 constexpr const char *kBitmapFormat = "calibatt.bitmaps";
+constexpr const char *kCountsFormat = "calibatt.counts";
 constexpr const char *kMetadataKey = "calibatt";
 constexpr const char *kFormatVersion = "1.0";
 /// What profiles of this program name as their tool.
@@ -27,8 +28,10 @@ constexpr uint64_t kMaxHeadBytes = 1u << 30;
 /// Every limit of README.md; `where` begins the message.
 Status validateHeader(const ProfileHeader &header, const std::string &where);
 
-/// The document as stored.
-Result<std::string> encodeHeader(const ProfileHeader &header, const std::string &where);
+/// The document as stored. In kCountsFormat it has nothing that selection decides
+/// (rho, gamma), or that changes when a prompt is added.
+Result<std::string> encodeHeader(const ProfileHeader &header, const std::string &where,
+                                 const char *format = kProfileFormat);
 
 /// Parses and validates. `format` is the wanted value of the field `format`;
 /// in kBitmapFormat everything about how the masks were made is optional.
@@ -44,6 +47,11 @@ std::vector<StepInfo> readSteps(JsonFields &fields);
 /// empty row; the message names layer, head, step and row.
 Status validateMask(const BlockMask &mask, uint32_t blocks, uint32_t layer, uint32_t head,
                     uint32_t step, const std::string &where);
+
+/// The first field in which two things measured differ, with file, got and wanted;
+/// what selection decides is not compared.
+Status checkSameProblem(const ProfileHeader &wanted, const std::string &wantedName,
+                        const ProfileHeader &got, const std::string &gotName);
 
 /// Bytes of one mask as stored.
 uint64_t maskBytes(const ProfileHeader &header);

@@ -51,7 +51,7 @@ double median(std::vector<double> values) {
 
 double repetitionScore(const HeadInput &input, const KeyBlocks &keys, std::span<const double> lse,
                        const Grid &grid, uint32_t anchors) {
-  assert(grid.tokens() == input.tokens && lse.size() == input.tokens);
+  assert(grid.tokens() <= input.tokens && lse.size() == input.tokens);
   const std::vector<uint32_t> nearest = nearestAnchors(grid.height, anchors);
   double anchorRow[KeyBlocks::kBlock], row[KeyBlocks::kBlock];
   auto probabilities = [&](uint64_t token, uint32_t block, double *out) {

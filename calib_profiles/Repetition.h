@@ -21,7 +21,8 @@ std::vector<uint32_t> nearestAnchors(uint32_t height, uint32_t anchors);
 /// Median, over the rows that are no anchor of all frames, of the cosine between
 /// a row's attention (width x tokens, flattened) and its anchor's; the mean of
 /// the middle two where their number is even, 0 where every row is an anchor.
-/// All in float64. `lse` is that of blockEnergies() for the same input.
+/// All in float64. `lse` is that of blockEnergies() for the same input; tokens
+/// after the grid's are text, to which rows attend too.
 double repetitionScore(const HeadInput &input, const KeyBlocks &keys, std::span<const double> lse,
                        const Grid &grid, uint32_t anchors);
 

@@ -3,6 +3,7 @@
 // could change the answer the row is sorted whole, so that the result is always that of the
 // definition.
 #include "calib_profiles/Selection.h"
+#include "calib_profiles/EnergyUnits.h"
 
 #include <algorithm>
 #include <array>
@@ -102,69 +103,115 @@ RowCover minimumCover(std::span<const float> energies, double epsilon) {
   return coverBySorting(energies, epsilon);
 }
 
-SiteVote::SiteVote(uint64_t tokens, uint32_t blockSize)
-    : tokens(tokens), blockSize(blockSize),
-      numBlocks(uint32_t((tokens + blockSize - 1) / blockSize)),
-      keepCounts(size_t(numBlocks) * numBlocks), energySums(size_t(numBlocks) * numBlocks) {}
-
-void SiteVote::clear() {
-  numPrompts = 0;
-  std::fill(keepCounts.begin(), keepCounts.end(), uint8_t(0));
-  std::fill(energySums.begin(), energySums.end(), 0.0);
+SiteCounts SiteCounts::empty(uint64_t tokens, uint64_t text) {
+  constexpr uint64_t kBlock = 128;
+  SiteCounts site;
+  site.blocks = uint32_t((tokens + kBlock - 1) / kBlock);
+  site.tokens = tokens;
+  site.textBlock = firstTextBlock(tokens, text);
+  site.counts.resize(size_t(site.blocks) * site.blocks);
+  site.energySums.resize(size_t(site.blocks) * site.blocks);
+  return site;
 }
 
-void SiteVote::add(std::span<const float> energies, double epsilon) {
-  assert(energies.size() == keepCounts.size() && numPrompts < kMaxPrompts);
-  ++numPrompts;
-  for (uint32_t r = 0; r < numBlocks; ++r) {
-    std::span<const float> row = energies.subspan(size_t(r) * numBlocks, numBlocks);
-    uint8_t *counts = keepCounts.data() + size_t(r) * numBlocks;
-    double *sums = energySums.data() + size_t(r) * numBlocks;
-    const RowCover cover = minimumCover(row, epsilon);
-    const uint8_t diagonal = uint8_t(counts[r] + 1);
-    // Two loops without a branch each, which the compiler vectorises.
-    for (uint32_t c = 0; c < numBlocks; ++c)
-      counts[c] = uint8_t(counts[c] + (row[c] > cover.energy));
-    for (uint32_t c = 0; c <= cover.lastColumn; ++c)
-      counts[c] = uint8_t(counts[c] + (row[c] == cover.energy));
-    for (uint32_t c = 0; c < numBlocks; ++c)
-      sums[c] += row[c];
-    counts[r] = diagonal;
-  }
+uint32_t SiteCounts::bestColumn(uint32_t row) const {
+  if (!best.empty())
+    return best[row];
+  const uint32_t *sums = energySums.data() + size_t(row) * blocks;
+  return uint32_t(std::max_element(sums, sums + blocks) - sums);
 }
 
-BlockMask SiteVote::mask(double rho) const {
-  assert(numPrompts > 0);
-  BlockMask mask(numBlocks, numBlocks);
-  const double needed = rho * numPrompts;
-  uint32_t threshold = 0; // the smallest count that is enough
-  while (threshold < needed)
-    ++threshold;
-  for (uint32_t r = 0; r < numBlocks; ++r) {
-    const uint8_t *counts = keepCounts.data() + size_t(r) * numBlocks;
-    const double *sums = energySums.data() + size_t(r) * numBlocks;
-    uint8_t *bytes = mask.bytes().data() + r * BlockMask::rowBytes(numBlocks);
-    for (uint32_t c = 0; c < numBlocks; ++c)
-      bytes[c / 8] |= uint8_t((counts[c] >= threshold) << (c % 8));
+uint32_t SiteCounts::threshold(double rho) const {
+  const double needed = rho * prompts;
+  uint32_t count = 0;
+  while (count < needed)
+    ++count;
+  return count;
+}
+
+void SiteCounts::keepAlways(BlockMask &mask) const {
+  for (uint32_t r = 0; r < blocks; ++r) {
     mask.set(r, r);
-    mask.set(r, uint32_t(std::max_element(sums, sums + numBlocks) - sums));
+    mask.set(r, bestColumn(r));
+    for (uint32_t c = r < textBlock ? textBlock : 0; c < blocks; ++c)
+      mask.set(r, c);
   }
+}
+
+BlockMask SiteCounts::mask(double rho) const {
+  assert(prompts > 0);
+  BlockMask mask(blocks, blocks);
+  const uint32_t enough = threshold(rho);
+  for (uint32_t r = 0; r < blocks; ++r) {
+    const uint8_t *row = counts.data() + size_t(r) * blocks;
+    uint8_t *bytes = mask.bytes().data() + r * BlockMask::rowBytes(blocks);
+    for (uint32_t c = 0; c < blocks; ++c)
+      bytes[c / 8] |= uint8_t((row[c] >= enough) << (c % 8));
+  }
+  keepAlways(mask);
   return mask;
 }
 
-double SiteVote::keptMass(const BlockMask &mask) const {
+double SiteCounts::keptMass(const BlockMask &mask) const {
   double mass = 0;
-  for (uint32_t r = 0; r < numBlocks; ++r) {
-    double kept = 0, total = 0;
-    for (uint32_t c = 0; c < numBlocks; ++c) {
-      const double energy = energySums[size_t(r) * numBlocks + c];
+  for (uint32_t r = 0; r < blocks; ++r) {
+    // Whole numbers: the order of the additions does not matter.
+    uint64_t kept = 0, total = 0;
+    for (uint32_t c = 0; c < blocks; ++c) {
+      const uint64_t energy = energySums[size_t(r) * blocks + c];
       total += energy;
       kept += mask.get(r, c) ? energy : 0;
     }
-    const uint64_t queries = std::min<uint64_t>(blockSize, tokens - uint64_t(r) * blockSize);
-    mass += double(queries) * (total > 0 ? kept / total : 1);
+    const uint64_t queries = std::min<uint64_t>(128, tokens - uint64_t(r) * 128);
+    mass += double(queries) * (total > 0 ? double(kept) / double(total) : 1);
   }
   return std::min(1.0, mass / double(tokens));
+}
+
+BlockMask promptCover(std::span<const float> energies, uint32_t blocks, uint32_t textBlock,
+                      double epsilon) {
+  BlockMask mask(blocks, blocks);
+  for (uint32_t r = 0; r < textBlock; ++r) {
+    const std::span<const float> row = energies.subspan(size_t(r) * blocks, blocks);
+    const RowCover cover = minimumCover(row, epsilon);
+    uint8_t *bytes = mask.bytes().data() + r * BlockMask::rowBytes(blocks);
+    for (uint32_t c = 0; c < blocks; ++c)
+      bytes[c / 8] |= uint8_t(cover.keeps(row[c], c) << (c % 8));
+    mask.set(r, r);
+    for (uint32_t c = textBlock; c < blocks; ++c)
+      mask.set(r, c);
+  }
+  for (uint32_t r = textBlock; r < blocks; ++r)
+    for (uint32_t c = 0; c < blocks; ++c)
+      mask.set(r, c);
+  return mask;
+}
+
+void SiteVote::clear() {
+  site.prompts = 0;
+  std::fill(site.counts.begin(), site.counts.end(), uint8_t(0));
+  std::fill(site.energySums.begin(), site.energySums.end(), 0u);
+}
+
+void SiteVote::add(std::span<const float> energies, double epsilon) {
+  assert(energies.size() == site.counts.size() && site.prompts < kMaxPrompts);
+  ++site.prompts;
+  const uint32_t blocks = site.blocks;
+  for (uint32_t r = 0; r < blocks; ++r) {
+    std::span<const float> row = energies.subspan(size_t(r) * blocks, blocks);
+    uint8_t *counts = site.counts.data() + size_t(r) * blocks;
+    uint32_t *sums = site.energySums.data() + size_t(r) * blocks;
+    const RowCover cover = minimumCover(row, epsilon);
+    const uint8_t diagonal = uint8_t(counts[r] + 1);
+    // Loops without a branch each, which the compiler vectorises.
+    for (uint32_t c = 0; c < blocks; ++c)
+      counts[c] = uint8_t(counts[c] + (row[c] > cover.energy));
+    for (uint32_t c = 0; c <= cover.lastColumn; ++c)
+      counts[c] = uint8_t(counts[c] + (row[c] == cover.energy));
+    for (uint32_t c = 0; c < blocks; ++c)
+      sums[c] += energyUnits(row[c]);
+    counts[r] = diagonal;
+  }
 }
 
 } // namespace calibatt

@@ -2,7 +2,8 @@
 #   runtime      the library that a finished program loads
 #   development  the header, the CMake package and the pkg-config file to build one
 #   tools        the commands
-#   python       the Python package, which loads the library of the component runtime
+#   python       the Python package, which loads the library of the component runtime, and
+#                libcalibatt_profile, with which it calibrates
 # Nothing installed names the prefix, so that the tree may be moved.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -54,6 +55,8 @@ file(RELATIVE_PATH CALIBATT_PYTHON_TO_LIBRARY ${python_folder}/calibatt
   ${CMAKE_INSTALL_FULL_LIBDIR}/libcalibatt.so.${CALIBATT_ABI_VERSION})
 file(RELATIVE_PATH CALIBATT_PYTHON_TO_COMPILER ${python_folder}/calibatt
   ${CMAKE_INSTALL_FULL_BINDIR}/calibatt-compile)
+file(RELATIVE_PATH CALIBATT_PYTHON_TO_PROFILE_LIBRARY ${python_folder}/calibatt
+  ${CMAKE_INSTALL_FULL_LIBDIR}/libcalibatt_profile.so.${CALIBATT_PROFILE_ABI_VERSION})
 configure_file(${CMAKE_CURRENT_LIST_DIR}/installed.py.in
                ${CMAKE_CURRENT_BINARY_DIR}/installed.py @ONLY)
 install(DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR}/python/calibatt

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The library exports the functions of calibatt.h and nothing else, and needs only the C library.
+"""A library exports the functions of its header and nothing else, and needs only the C library.
 
 usage: exported_symbols_test.py READELF LIBRARY HEADER
 """
@@ -37,13 +37,14 @@ def exported():
 class ExportedSymbolsTest(unittest.TestCase):
     def test_the_exports_are_the_functions_of_the_header(self):
         functions = declared()
-        self.assertIn("calibatt_attention", functions)
+        self.assertGreater(len(functions), 10)
         self.assertEqual([(name, "FUNC") for name in functions], exported())
 
     def test_the_name_that_programs_record_has_the_abi_version(self):
         names = [line for line in readelf("--dynamic") if "(SONAME)" in line]
         self.assertEqual(len(names), 1)
-        self.assertRegex(names[0], r"\[libcalibatt\.so\.\d+\]")
+        stem = Path(LIBRARY).name.split(".so")[0]
+        self.assertRegex(names[0], rf"\[{stem}\.so\.\d+\]")
 
     def test_it_needs_neither_cuda_nor_llvm_nor_the_cxx_runtime(self):
         needed = [re.search(r"\[(.*)\]", line)[1] for line in readelf("--dynamic")

@@ -30,8 +30,10 @@ class InstalledTreeTest(unittest.TestCase):
         library = f"{LIBDIR}/libcalibatt.so"
         wanted = {
             library, f"{library}.0", f"{library}.{VERSION}", "include/calibatt/calibatt.h",
-            f"{LIBDIR}/pkgconfig/calibatt.pc", "share/doc/calibatt/LICENSE", "bin/calibatt",
+            "include/calibatt/profile.h", f"{LIBDIR}/pkgconfig/calibatt.pc",
+            "share/doc/calibatt/LICENSE", "bin/calibatt",
         }
+        wanted |= {f"{LIBDIR}/libcalibatt_profile.so{end}" for end in ("", ".0", f".{VERSION}")}
         wanted |= {f"{LIBDIR}/cmake/calibatt/calibatt-{name}.cmake"
                    for name in ("config", "config-version", "targets")}
         python = Path(SOURCE, "runtime/python")

@@ -1,0 +1,173 @@
+// A prompt's record is a safetensors file with two bytes a block.
+#include "calib_profiles/PromptRecord.h"
+#include "calib_profiles/EnergyUnits.h"
+#include "runtime/format/Hash.h"
+#include "runtime/format/Json.h"
+#include "runtime/format/Quantity.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace calibatt {
+
+namespace {
+
+constexpr const char *kRecordKey = "calibatt_prompt";
+enum RecordTensor : size_t { SiteHash, Repetition, Kept, RowMax, Blocks };
+
+std::vector<PlacedTensor> recordTensors(const ProfileHeader &h) {
+  const std::vector<uint64_t> sites = {h.layers, h.heads, h.stepCount()};
+  std::vector<uint64_t> blocks = sites;
+  blocks.insert(blocks.end(), {h.blocks(), h.blocks()});
+  return {{"site_hash", DType::U64, sites},
+          {"repetition", DType::I64, sites},
+          {"kept", DType::U64, sites},
+          {"row_max", DType::F32, sites},
+          {"blocks", DType::U16, blocks}};
+}
+
+/// Says which counts a record belongs to.
+std::string problemDigest(const CountsReader &counts) {
+  Sha256 hash;
+  hash.update(counts.document());
+  Sha256Digest digest = hash.finish();
+  return toHex(digest);
+}
+
+} // namespace
+
+std::string recordPath(const std::string &path) { return path + ".prompt"; }
+std::string unfinishedRecordPath(const std::string &path) { return path + ".prompt.part"; }
+
+PromptWriter::PromptWriter(const CountsReader &counts, std::string id, FilePlan plan,
+                           PlacedFile file)
+    : counts(&counts), id(std::move(id)), plan(std::move(plan)), file(std::move(file)),
+      hashes(counts.layout().sites), scalars(counts.layout().sites), added(counts.layout().sites) {}
+
+Result<PromptWriter> PromptWriter::create(const CountsReader &counts, const std::string &promptId) {
+  const std::string path = recordPath(counts.path());
+  Result<std::string> document =
+      writeJson({{"version", 1}, {"prompt_id", promptId}, {"counts", problemDigest(counts)}}, path);
+  if (!document)
+    return document.takeError();
+  Result<FilePlan> plan =
+      FilePlan::create(kRecordKey, *document, recordTensors(counts.header()), path);
+  if (!plan)
+    return plan.takeError();
+  Result<PlacedFile> file = PlacedFile::create(unfinishedRecordPath(counts.path()), path, *plan);
+  if (!file)
+    return file.takeError();
+  return PromptWriter(counts, promptId, plan.take(), file.take());
+}
+
+Status PromptWriter::add(uint64_t site, const SiteScalars &values,
+                         std::span<const uint16_t> blocks) {
+  const std::span<const uint8_t> bytes = bytesOf(blocks);
+  if (Status s = file.writeAt(plan.offsets[Blocks] + site * bytes.size(), bytes); !s)
+    return s;
+  scalars[site] = values;
+  hashes[site] = siteHash(values, {}, bytes, {});
+  added[site] = 1;
+  return {};
+}
+
+uint64_t PromptWriter::sitesAdded() const {
+  return uint64_t(std::count(added.begin(), added.end(), 1));
+}
+
+Status PromptWriter::checkComplete() const {
+  const uint64_t sites = added.size();
+  if (sitesAdded() != sites) {
+    const uint64_t missing = uint64_t(std::find(added.begin(), added.end(), 0) - added.begin());
+    return Error{fmt::format("{}: prompt \"{}\": {} of {} were added; {} is missing",
+                             counts->path(), id, sitesAdded(), counted(sites, "site"),
+                             counts->siteName(missing))};
+  }
+  return {};
+}
+
+Status PromptWriter::commit() {
+  if (Status s = checkComplete(); !s)
+    return s;
+  std::vector<int64_t> repetition;
+  std::vector<uint64_t> kept;
+  std::vector<float> rowMax;
+  for (const SiteScalars &s : scalars) {
+    repetition.push_back(s.repetition);
+    kept.push_back(s.kept);
+    rowMax.push_back(s.rowMax);
+  }
+  for (const auto &[tensor, bytes] : {std::pair{SiteHash, bytesOf(hashes)},
+                                      {Repetition, bytesOf(repetition)},
+                                      {Kept, bytesOf(kept)},
+                                      {RowMax, bytesOf(rowMax)}})
+    if (Status s = file.writeAt(plan.offsets[tensor], bytes); !s)
+      return s;
+  return file.commit();
+}
+
+Result<PromptReader> PromptReader::open(const std::string &path, const CountsReader &counts) {
+  Result<SafetensorsReader> file = SafetensorsReader::open(path);
+  if (!file)
+    return file.takeError();
+  const std::string *document = file->metadata(kRecordKey);
+  if (!document)
+    return Error{fmt::format("{}: __metadata__ has no \"{}\", so this is no prompt's record", path,
+                             kRecordKey)};
+  Result<Json> json = parseJson(*document, path);
+  if (!json)
+    return json.takeError();
+  JsonFields fields(*json, path);
+  fields.integer("version", 1, 1);
+  const std::string id = fields.string("prompt_id"), digest = fields.string("counts");
+  if (Status s = fields.status(); !s)
+    return s.takeError();
+  if (digest != problemDigest(counts))
+    return Error{fmt::format("{}: is of other counts than {}", path, counts.path())};
+  if (Status s = checkPromptId(id); !s)
+    return Error{fmt::format("{}: {}", path, s.message())};
+  PromptReader reader(file.take(), counts);
+  reader.id = id;
+  for (const PlacedTensor &wanted : recordTensors(counts.header())) {
+    Result<TensorView> view = reader.file.tensor(wanted.name, wanted.dtype, wanted.shape);
+    if (!view)
+      return view.takeError();
+    reader.views.push_back(view.take());
+  }
+  return reader;
+}
+
+SiteScalars PromptReader::scalars(uint64_t site) const {
+  return {views[Repetition].load<int64_t>(site), views[Kept].load<uint64_t>(site),
+          views[RowMax].load<float>(site)};
+}
+
+Status PromptReader::blocks(uint64_t site, std::vector<uint16_t> &values) const {
+  auto damaged = [&](const std::string &what) {
+    return Error{
+        fmt::format("{}: prompt \"{}\", {}: {}", file.path(), id, counts->siteName(site), what)};
+  };
+  const uint64_t perSite = uint64_t(counts->layout().blocks) * counts->layout().blocks;
+  const std::span<const uint8_t> bytes =
+      views[Blocks].data.subspan(site * perSite * 2, perSite * 2);
+  const SiteScalars found = scalars(site);
+  if (siteHash(found, {}, bytes, {}) != views[SiteHash].load<uint64_t>(site))
+    return damaged("is damaged: its hash is another");
+  values.resize(perSite);
+  std::memcpy(values.data(), bytes.data(), bytes.size());
+  uint64_t kept = 0;
+  uint16_t largest = 0;
+  for (uint16_t v : values) {
+    kept += v >> 15;
+    largest = std::max(largest, uint16_t(v & ~kKeptBit));
+  }
+  if (kept != found.kept || largest > kMaxPackedUnits || !std::isfinite(found.rowMax) ||
+      std::abs(double(found.repetition)) * kRepetitionUnit > 1)
+    return damaged("has values that no prompt has");
+  return {};
+}
+
+} // namespace calibatt
