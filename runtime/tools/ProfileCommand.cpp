@@ -1,13 +1,14 @@
-// `calibatt profile synth|info|import`: make, read and convert profiles.
+// `calibatt profile`: making and converting profiles here, the other subcommands in files of their
+// own.
 #include "calib_profiles/BitmapImport.h"
 #include "calib_profiles/Synthesis.h"
 #include "runtime/tools/Commands.h"
+#include "runtime/tools/CountsCommand.h"
+#include "runtime/tools/InfoCommand.h"
 #include "runtime/tools/ProfileOutput.h"
-#include "runtime/tools/ProfileTables.h"
 #include "runtime/tools/Report.h"
 
 #include <CLI/CLI.hpp>
-#include <fmt/format.h>
 
 #include <memory>
 
@@ -85,41 +86,16 @@ void addImport(CLI::App &profile, int &exitCode) {
   });
 }
 
-void addInfo(CLI::App &profile, int &exitCode) {
-  struct Options {
-    std::string input;
-    bool json = false;
-  };
-  auto options = std::make_shared<Options>();
-  CLI::App &command = *profile.add_subcommand("info", "what a profile amounts to");
-  command.add_option("profile", options->input, "profile")->type_name("FILE")->required();
-  command.add_flag("--json", options->json, "report as JSON");
-  command.callback([options, &exitCode] {
-    Result<ProfileReader> reader = ProfileReader::open(options->input);
-    if (!reader) {
-      exitCode = reportFailure(reader.message());
-      return;
-    }
-    Result<ProfileSummary> summary = summarise(*reader);
-    if (!summary) {
-      exitCode = reportFailure(summary.message());
-      return;
-    }
-    const uint64_t bytes = fileSize(options->input);
-    exitCode = options->json
-                   ? printJson(profileJson(options->input, bytes, reader->header(), *summary))
-                   : printText(profileText(options->input, bytes, reader->header(), *summary,
-                                           stdoutStyle()));
-  });
-}
-
 } // namespace
 
 void addProfile(CLI::App &app, int &exitCode) {
-  CLI::App &profile = *app.add_subcommand("profile", "make, read and convert profiles");
+  CLI::App &profile =
+      *app.add_subcommand("profile", "make, read, select, merge and convert profiles");
   profile.require_subcommand(1);
   addSynth(profile, exitCode);
   addInfo(profile, exitCode);
+  addSelect(profile, exitCode);
+  addMerge(profile, exitCode);
   addImport(profile, exitCode);
 }
 

@@ -18,7 +18,7 @@ void addProfileOutput(CLI::App &command, ProfileOutputOptions &options) {
 }
 
 int writeProfile(const std::string &progressName, const ProfileOutputOptions &options,
-                 const ProfileHeader &header, const ProduceHead &produce) {
+                 const ProfileHeader &header, const ProduceHead &produce, const ReportMore &more) {
   const std::string &path = options.output;
   Result<ProfileWriter> writer = ProfileWriter::create(path, header);
   if (!writer)
@@ -42,9 +42,15 @@ int writeProfile(const std::string &progressName, const ProfileOutputOptions &op
   if (!status)
     return reportFailure(status.message());
   const ProfileSummary summary = summariser.finish();
-  if (options.json)
-    return printJson(profileJson(path, fileSize(path), header, summary));
-  return printText(profileText(path, fileSize(path), header, summary, stdoutStyle()));
+  if (options.json) {
+    nlohmann::ordered_json report = profileJson(path, fileSize(path), header, summary);
+    if (more.json)
+      more.json(report);
+    return printJson(report);
+  }
+  const TextStyle style = stdoutStyle();
+  return printText(profileText(path, fileSize(path), header, summary, style) +
+                   (more.text ? more.text(style) : std::string()));
 }
 
 } // namespace calibatt

@@ -61,6 +61,9 @@ std::string profileText(const std::string &path, uint64_t fileBytes, const Profi
              fmt::format("eps {:.3f} + {:.3f} exp(-{:g} t/T), rho {:g}, gamma {:g}, {}", schedule.a,
                          schedule.c - schedule.a, schedule.k, h.criterion.rho, h.criterion.gamma,
                          counted(h.prompts, "prompt")));
+  if (h.criterion.hysteresis > 0 || h.criterion.singletons > 0)
+    fields.add("against noise", fmt::format("hysteresis {:g}, singletons {:g}",
+                                            h.criterion.hysteresis, h.criterion.singletons));
   fields.add("density",
              fmt::format("{} (early steps {}, late {})", share(s.all, &SiteMeans::density),
                          share(s.early, &SiteMeans::density), share(s.late, &SiteMeans::density)));
@@ -106,7 +109,9 @@ nlohmann::ordered_json profileJson(const std::string &path, uint64_t fileBytes,
         {"k", h.criterion.k},
         {"rho", h.criterion.rho},
         {"gamma", h.criterion.gamma},
-        {"anchors", h.criterion.anchors}}},
+        {"anchors", h.criterion.anchors},
+        {"hysteresis", h.criterion.hysteresis},
+        {"singletons", h.criterion.singletons}}},
       {"prompts", h.prompts},
       {"prompts_hash", h.promptsHash},
       {"seed", h.seed},
