@@ -22,10 +22,8 @@ bool shortenPromptIds(const std::string &path) {
       continue;
     }
     std::vector<uint8_t> ids;
-    for (size_t i = 0; i < 4; ++i) {
-      const auto entry = tensor.data.subspan(i * kPromptIdBytes, 16);
-      ids.insert(ids.end(), entry.begin(), entry.end());
-    }
+    for (size_t i = 0; i < 4 * 16; ++i)
+      ids.push_back(tensor.data[i / 16 * kPromptIdBytes + i % 16]);
     if (!writer->add(tensor.name, tensor.dtype, {4, 16}, ids))
       return false;
   }

@@ -29,6 +29,7 @@ def calibrate(path, seed, names):
 
 
 def child(*arguments, **options):
+    options.setdefault("stdout", subprocess.DEVNULL)
     return subprocess.Popen([sys.executable, __file__, "--calibrate", *map(str, arguments)],
                             stderr=subprocess.PIPE, text=True, **options)
 
