@@ -47,6 +47,15 @@ Result<MappedFile> MappedFile::open(const std::string &path) {
   return file;
 }
 
+MappedFile MappedFile::borrow(std::string name, std::span<const uint8_t> bytes) {
+  MappedFile file;
+  file.filePath = std::move(name);
+  file.data = bytes.data();
+  file.size = bytes.size();
+  file.borrowed = true;
+  return file;
+}
+
 MappedFile::MappedFile(MappedFile &&other) noexcept { *this = std::move(other); }
 
 MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
@@ -55,6 +64,7 @@ MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
     filePath = std::move(other.filePath);
     data = std::exchange(other.data, nullptr);
     size = std::exchange(other.size, 0);
+    borrowed = other.borrowed;
   }
   return *this;
 }
@@ -62,7 +72,7 @@ MappedFile &MappedFile::operator=(MappedFile &&other) noexcept {
 MappedFile::~MappedFile() { unmap(); }
 
 void MappedFile::unmap() {
-  if (data)
+  if (data && !borrowed)
     ::munmap(const_cast<uint8_t *>(data), size);
   data = nullptr;
   size = 0;

@@ -13,6 +13,8 @@
 
 namespace calibatt {
 
+class SafetensorsReader;
+
 constexpr uint32_t kNone = 0xFFFFFFFFu;
 
 /// The problem every kernel of a package was compiled for.
@@ -125,6 +127,8 @@ private:
 class PackageReader {
 public:
   static Result<PackageReader> open(const std::string &path);
+  /// The same of bytes in memory, which have to outlive the reader; path() is then `name`.
+  static Result<PackageReader> openBytes(const std::string &name, std::span<const uint8_t> bytes);
   PackageReader(PackageReader &&) noexcept;
   PackageReader &operator=(PackageReader &&) noexcept;
   ~PackageReader();
@@ -165,6 +169,7 @@ public:
 
 private:
   struct Impl;
+  static Result<PackageReader> load(Result<SafetensorsReader> file);
   explicit PackageReader(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl;
 };

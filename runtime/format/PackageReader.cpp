@@ -245,7 +245,15 @@ Status PackageReader::Impl::loadSites() {
 }
 
 Result<PackageReader> PackageReader::open(const std::string &path) {
-  Result<SafetensorsReader> file = SafetensorsReader::open(path);
+  return load(SafetensorsReader::open(path));
+}
+
+Result<PackageReader> PackageReader::openBytes(const std::string &name,
+                                               std::span<const uint8_t> bytes) {
+  return load(SafetensorsReader::openBytes(name, bytes));
+}
+
+Result<PackageReader> PackageReader::load(Result<SafetensorsReader> file) {
   if (!file)
     return file.takeError();
   auto impl = std::make_unique<Impl>(file.take());

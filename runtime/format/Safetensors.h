@@ -13,6 +13,8 @@
 
 namespace calibatt {
 
+class MappedFile;
+
 /// Element types, named as in the file.
 enum class DType : uint8_t { BOOL, U8, I8, U16, I16, F16, BF16, U32, I32, F32, U64, I64, F64 };
 
@@ -58,6 +60,9 @@ struct TensorView {
 class SafetensorsReader {
 public:
   static Result<SafetensorsReader> open(const std::string &path);
+  /// The same of bytes in memory, which have to outlive the reader; path() is then `name`.
+  static Result<SafetensorsReader> openBytes(const std::string &name,
+                                             std::span<const uint8_t> bytes);
   SafetensorsReader(SafetensorsReader &&) noexcept;
   SafetensorsReader &operator=(SafetensorsReader &&) noexcept;
   ~SafetensorsReader();
@@ -82,6 +87,7 @@ public:
 
 private:
   struct Impl;
+  static Result<SafetensorsReader> parse(MappedFile file);
   explicit SafetensorsReader(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl;
 };

@@ -178,8 +178,17 @@ Result<SafetensorsReader> SafetensorsReader::open(const std::string &path) {
   Result<MappedFile> file = MappedFile::open(path);
   if (!file)
     return file.takeError();
+  return parse(file.take());
+}
+
+Result<SafetensorsReader> SafetensorsReader::openBytes(const std::string &name,
+                                                       std::span<const uint8_t> bytes) {
+  return parse(MappedFile::borrow(name, bytes));
+}
+
+Result<SafetensorsReader> SafetensorsReader::parse(MappedFile file) {
   auto impl = std::make_unique<Impl>();
-  impl->file = file.take();
+  impl->file = std::move(file);
   if (Status status = impl->parse(); !status)
     return status.takeError();
   return SafetensorsReader(std::move(impl));

@@ -72,6 +72,13 @@ template <typename T> calibatt_status_t writeStruct(const char *function, T valu
   return CALIBATT_STATUS_OK;
 }
 
+calibatt_status_t finishOpen(Result<PackageReader> reader, calibatt_package_t **package) {
+  if (!reader)
+    return fail(CALIBATT_STATUS_BAD_PACKAGE, reader.message());
+  *package = new calibatt_package{std::make_shared<const PackageState>(reader.take())};
+  return CALIBATT_STATUS_OK;
+}
+
 // A site's place in the schedule of its kernel.
 struct SiteHead {
   std::shared_ptr<const Schedule> schedule;
@@ -124,11 +131,18 @@ calibatt_status_t calibatt_package_open(const char *path, calibatt_package_t **p
   return guarded([&] {
     if (!path || !package)
       return nullArgument("calibatt_package_open", path ? "package" : "path");
-    auto reader = PackageReader::open(path);
-    if (!reader)
-      return fail(CALIBATT_STATUS_BAD_PACKAGE, reader.message());
-    *package = new calibatt_package{std::make_shared<const PackageState>(reader.take())};
-    return CALIBATT_STATUS_OK;
+    return finishOpen(PackageReader::open(path), package);
+  });
+}
+
+calibatt_status_t calibatt_package_open_memory(const void *data, size_t size, const char *name,
+                                               calibatt_package_t **package) {
+  return guarded([&] {
+    if (!data || !package)
+      return nullArgument("calibatt_package_open_memory", data ? "package" : "data");
+    return finishOpen(PackageReader::openBytes(name ? name : "a package in memory",
+                                               {static_cast<const uint8_t *>(data), size}),
+                      package);
   });
 }
 

@@ -52,6 +52,33 @@ TEST_CASE("a package says what it was compiled for") {
   CHECK(info.file_bytes > 0);
 }
 
+TEST_CASE("a package in memory is the package of its file, at any alignment, and damage is named") {
+  Fixture f;
+  std::vector<uint8_t> file = readBytes(f.sample.path);
+  const size_t shift = f.random.integer(0, 63);
+  CAPTURE(shift);
+  std::vector<uint8_t> memory(shift + file.size());
+  std::copy(file.begin(), file.end(), memory.begin() + ptrdiff_t(shift));
+  calibatt_package_t *package = nullptr;
+  REQUIRE(calibatt_package_open_memory(memory.data() + shift, file.size(), "embedded", &package) ==
+          CALIBATT_STATUS_OK);
+  {
+    SessionHandle session(package, hostOptions());
+    calibatt_package_close(package); // the session keeps it
+    TestCall here{f.random, CALIBATT_DTYPE_F32, Layout::Contiguous, 2, 4, f.shape};
+    REQUIRE(calibatt_attention(session.session, &here.call) == CALIBATT_STATUS_OK);
+  }
+  auto message = [&](const void *data, size_t size, const char *name) {
+    CHECK(calibatt_package_open_memory(data, size, name, &package) == CALIBATT_STATUS_BAD_PACKAGE);
+    return lastError();
+  };
+  CHECK(message(file.data(), file.size() - 1, "embedded").starts_with("embedded: "));
+  CHECK(message(file.data(), 0, nullptr).starts_with("a package in memory: has 0 bytes"));
+  CHECK(calibatt_package_open_memory(nullptr, 1, "x", &package) ==
+        CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(lastError() == "calibatt_package_open_memory: data is null");
+}
+
 TEST_CASE("a caller built against a shorter struct gets as much as it has room for") {
   Fixture f;
   calibatt_package_info_t info;

@@ -147,6 +147,13 @@ CALIBATT_API const char *calibatt_last_error_message(void);
 /** Maps and checks a package. *package is set on success only; close it after its sessions. */
 CALIBATT_API calibatt_status_t calibatt_package_open(const char *path,
                                                      calibatt_package_t **package);
+/** The same of a package in memory, such as one that is embedded into the program; `name` (null:
+ * "a package in memory") begins its messages. The bytes stay the caller's: they are not copied, and
+ * must not change nor go before the package is closed and its sessions are destroyed. Any
+ * alignment. */
+CALIBATT_API calibatt_status_t calibatt_package_open_memory(const void *data, size_t size,
+                                                            const char *name,
+                                                            calibatt_package_t **package);
 /** Accepts null. Sessions keep the package alive, so the order of closing does not matter. */
 CALIBATT_API void calibatt_package_close(calibatt_package_t *package);
 CALIBATT_API calibatt_status_t calibatt_package_info(const calibatt_package_t *package,
