@@ -1,7 +1,8 @@
-# What `cmake --install` puts where, in four components:
+# What `cmake --install` puts where, in five components:
 #   runtime      the library that a finished program loads
 #   development  the header, the CMake package and the pkg-config file to build one
-#   tools        the commands
+#   tools        the command `calibatt`
+#   compiler     calibatt-compile, which it runs (where it was built: compiler/Driver.cmake)
 #   python       the Python package, which loads the library of the component runtime, and
 #                libcalibatt_profile, with which it calibrates
 # Nothing installed names the prefix, so that the tree may be moved.
@@ -30,6 +31,9 @@ write_basic_package_version_file(
 install(FILES
   ${CMAKE_CURRENT_BINARY_DIR}/calibatt-config.cmake
   ${CMAKE_CURRENT_BINARY_DIR}/calibatt-config-version.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/CalibattAddPackage.cmake
+  ${CMAKE_CURRENT_LIST_DIR}/embedded.c.in
+  ${CMAKE_CURRENT_LIST_DIR}/embedded.h.in
   DESTINATION ${package_folder} COMPONENT development)
 
 set(pc_folder ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig)

@@ -38,6 +38,8 @@ class InstalledTreeTest(unittest.TestCase):
                    for name in ("config", "config-version", "targets")}
         python = Path(SOURCE, "runtime/python")
         wanted |= {f"{PYTHONDIR}/{path.relative_to(python)}" for path in python.rglob("*.py")}
+        wanted |= {f"{LIBDIR}/cmake/calibatt/{name}"
+                   for name in ("CalibattAddPackage.cmake", "embedded.c.in", "embedded.h.in")}
         wanted.add(f"{PYTHONDIR}/calibatt/installed.py")
         if HAS_COMPILER:
             wanted.add("bin/calibatt-compile")
@@ -53,6 +55,12 @@ class InstalledTreeTest(unittest.TestCase):
         self.assertEqual(files(alone), {
             f"{LIBDIR}/libcalibatt.so.0", f"{LIBDIR}/libcalibatt.so.{VERSION}",
             "share/doc/calibatt/LICENSE"})
+
+    @unittest.skipUnless(HAS_COMPILER, "built without the compiler")
+    def test_the_component_compiler_is_the_compiler_alone(self):
+        alone = Path(self.folder.name, "compiler")
+        install(alone, "--component", "compiler")
+        self.assertEqual(files(alone), {"bin/calibatt-compile"})
 
     def test_nothing_in_it_names_where_it_was_built_or_installed(self):
         for name in files(self.prefix):
