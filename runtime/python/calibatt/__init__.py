@@ -1,23 +1,26 @@
-"""CalibAtt: compiled block-sparse attention packages, run from Python.
+"""CalibAtt from Python: packages of compiled block-sparse attention, and how they are calibrated.
 
     calibatt.compile("model.calib.safetensors", "model.calibatt")   # where the compiler is installed
     package = calibatt.load("model.calibatt")
     out = package.attention(q, k, v, layer=3, step=10)   # [batch, heads, tokens, dim]
 
 Torch CUDA tensors run on their GPU and its current stream; torch CPU tensors and NumPy float32
-arrays run on the host device. `calibatt.diffusers` runs pipelines of diffusers from a package.
+arrays run on the host device. `Capture` counts which blocks of a model's attention matter, and
+`calibatt.diffusers` does so for pipelines of diffusers and runs them from a package.
 
-Nothing here needs a build step: it is ctypes over libcalibatt.so, found through $CALIBATT_LIBRARY,
-where `cmake --install` put it, next to this package, or in a build folder of the source tree.
+Nothing here needs a build step: it is ctypes over libcalibatt.so and libcalibatt_profile.so, found
+through $CALIBATT_LIBRARY and $CALIBATT_PROFILE_LIBRARY, where `cmake --install` put them, next to
+this package, or in a build folder of the source tree.
 """
 
 import importlib
 
 from .abi import Error
+from .capture import Capture
 from .compiling import compile
 from .package import Package, load
 
-__all__ = ["Error", "Package", "compile", "diffusers", "load", "torch_op"]
+__all__ = ["Capture", "Error", "Package", "compile", "diffusers", "load", "torch_op"]
 
 
 def __getattr__(name):
