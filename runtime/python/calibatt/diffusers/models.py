@@ -60,6 +60,9 @@ class VideoTransformer:
         config = {key: value for key, value in self.module.config.items() if not key.startswith("_")}
         yield json.dumps(config, sort_keys=True, default=str).encode()
         for name, parameter in sorted(self.module.named_parameters()):
+            if parameter.is_meta:
+                raise Error(f"{self.name}: {name} is not in memory, so that the model cannot be told from "
+                            "others: do this before sequential offloading")
             yield f"{name}{list(parameter.shape)}".encode()
             values = parameter.detach().flatten()
             # In bf16, so that a model loaded in float32 is the same model.

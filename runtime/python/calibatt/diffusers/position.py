@@ -57,9 +57,12 @@ class Position:
     @property
     def step(self):
         """0 for the noisiest."""
-        index = self.pipe.scheduler.step_index
+        scheduler = self.pipe.scheduler
+        if not hasattr(scheduler, "step_index"):
+            raise Error(f"{type(scheduler).__name__} has no step_index, which tells the step")
         # Before its first step a scheduler has none.
-        return int(index if index is not None else self.pipe.scheduler.begin_index or 0)
+        index = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
+        return int(index or 0)
 
     def steps(self):
         """Every step of the schedule as {timestep, sigma, module}."""
