@@ -49,7 +49,7 @@ std::string ruleText(const DenoisingCosts &costs, const RuleCost &rule) {
   return fmt::format("{} of the blocks added, {} dropped, {:+.4f} % of the mass kept",
                      percentage(double(rule.added) / blocks),
                      percentage(double(rule.dropped) / blocks),
-                     -100 * rule.mass / double(std::max<uint64_t>(1, costs.sites)));
+                     0.0 - 100 * rule.mass / double(std::max<uint64_t>(1, costs.sites)));
 }
 
 } // namespace

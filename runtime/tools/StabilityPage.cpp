@@ -139,10 +139,10 @@ Canvas stabilityPage(const StabilityReport &report) {
   paintCells(canvas, {130, 690, 740, 440}, bySteps);
   paintCells(canvas, {1010, 690, 740, 440}, byHeads);
   for (int64_t x : {130, 1010}) {
-    paintColourScale(canvas, x, 656, 160, "0", "100 %",
+    paintColourScale(canvas, x, 663, 160, "0", "100 %",
                      [](double share) { return densityColour(share); });
-    canvas.fill(x + 320, 657, 14, 14, mix({253, 186, 116}, colours::kAnchor, 0.75));
-    canvas.text(x + 342, 656, "mostly repetitive", colours::kInk);
+    canvas.fill(x + 320, 664, 14, 14, mix({253, 186, 116}, colours::kAnchor, 0.75));
+    canvas.text(x + 342, 663, "mostly repetitive", colours::kInk);
   }
   return canvas;
 }
