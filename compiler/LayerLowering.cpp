@@ -30,7 +30,9 @@ public:
       : handler(&context, [this, &events](Diagnostic &diagnostic) {
           switch (diagnostic.getSeverity()) {
           case DiagnosticSeverity::Error:
-            text += (text.empty() ? "" : "\n") + locatedText(diagnostic);
+            if (!text.empty())
+              text += '\n';
+            text += locatedText(diagnostic);
             break;
           case DiagnosticSeverity::Warning:
             if (events.warning)

@@ -34,15 +34,10 @@ std::vector<uint8_t> makeCubin(uint32_t codeBytes) {
   sections[2].sh_name = 9;
   sections[2].sh_offset = sizeof elf + codeBytes;
   sections[2].sh_size = sizeof names;
-  std::vector<uint8_t> bytes;
-  auto append = [&](const void *data, size_t size) {
-    bytes.insert(bytes.end(), static_cast<const uint8_t *>(data),
-                 static_cast<const uint8_t *>(data) + size);
-  };
-  append(&elf, sizeof elf);
-  bytes.resize(bytes.size() + codeBytes, 0xEE);
-  append(names, sizeof names);
-  append(sections, sizeof sections);
+  std::vector<uint8_t> bytes(elf.e_shoff + sizeof sections, 0xEE);
+  std::memcpy(bytes.data(), &elf, sizeof elf);
+  std::memcpy(bytes.data() + sections[2].sh_offset, names, sizeof names);
+  std::memcpy(bytes.data() + elf.e_shoff, sections, sizeof sections);
   return bytes;
 }
 

@@ -20,8 +20,8 @@ constexpr size_t kData = 64, kNames = kData + 512, kSymbols = kNames + 64,
                  kHeaders = kSymbols + 3 * sizeof(Elf64_Sym);
 
 template <typename T> void append(std::vector<uint8_t> &out, const T &value) {
-  const uint8_t *bytes = reinterpret_cast<const uint8_t *>(&value);
-  out.insert(out.end(), bytes, bytes + sizeof(T));
+  out.resize(out.size() + sizeof(T));
+  std::memcpy(out.data() + out.size() - sizeof(T), &value, sizeof(T));
 }
 
 /// A linked ELF64 file with one data section that holds the schedule symbol.
@@ -57,21 +57,22 @@ std::vector<uint8_t> elf(Random &random) {
 
 /// A fatbin of entries (kind, payload).
 std::vector<uint8_t> fatbin(const std::vector<std::pair<uint16_t, std::vector<uint8_t>>> &entries) {
-  std::vector<uint8_t> body;
-  for (const auto &[kind, payload] : entries) {
-    append(body, kind);
-    append(body, uint16_t(0x101));
-    append(body, uint32_t(64));
-    append(body, uint64_t(payload.size()));
-    body.resize(body.size() + 48);
-    body.insert(body.end(), payload.begin(), payload.end());
-  }
+  uint64_t bodyBytes = 0;
+  for (const auto &[kind, payload] : entries)
+    bodyBytes += 64 + payload.size();
   std::vector<uint8_t> file;
   append(file, uint32_t(0xBA55ED50));
   append(file, uint16_t(1));
   append(file, uint16_t(16));
-  append(file, uint64_t(body.size()));
-  file.insert(file.end(), body.begin(), body.end());
+  append(file, bodyBytes);
+  for (const auto &[kind, payload] : entries) {
+    append(file, kind);
+    append(file, uint16_t(0x101));
+    append(file, uint32_t(64));
+    append(file, uint64_t(payload.size()));
+    file.resize(file.size() + 48);
+    file.insert(file.end(), payload.begin(), payload.end());
+  }
   return file;
 }
 

@@ -143,7 +143,7 @@ TEST_CASE("write() refuses inconsistent content by name and leaves no file") {
        [](auto &c) { c.manifest.supersetPasses[0].bound = 1.5; }},
       {"superset_passes[1]: bound is nan",
        [](auto &c) { c.manifest.supersetPasses[1].bound = NAN; }},
-      {"not UTF-8", [](auto &c) { c.manifest.problem.model = "\xff"; }},
+      {"not UTF-8", [](auto &c) { c.manifest.problem.model.assign(1, '\xff'); }},
       {"wanted finite numbers", [](auto &c) { c.stats[2].density = NAN; }},
   };
   for (const Case &test : cases) {

@@ -81,11 +81,11 @@ void patchByte(const std::string &path, size_t offset, uint8_t value) {
 }
 
 std::vector<uint8_t> container(const std::string &header, std::span<const uint8_t> data) {
-  std::vector<uint8_t> bytes(8);
+  std::vector<uint8_t> bytes(8 + header.size() + data.size());
   for (int i = 0; i < 8; ++i)
     bytes[i] = uint8_t(uint64_t(header.size()) >> (8 * i));
-  bytes.insert(bytes.end(), header.begin(), header.end());
-  bytes.insert(bytes.end(), data.begin(), data.end());
+  std::copy(header.begin(), header.end(), bytes.begin() + 8);
+  std::copy(data.begin(), data.end(), bytes.begin() + 8 + int64_t(header.size()));
   return bytes;
 }
 
