@@ -2,6 +2,7 @@
 // library. The text grammar the schedule is read back from is in README.md.
 #include "codegen/KernelPlan.h"
 
+#include "codegen/SpecText.h"
 #include "codegen/SpecTuning.h"
 #include "runtime/format/Hash.h"
 
@@ -18,16 +19,6 @@ bool isUnrolled(const KernelPlan &plan) {
 /// Whether the first visit of a row is the masked tail block of the keys.
 bool startsWithTail(const KernelPlan &plan, const std::vector<uint16_t> &blocks) {
   return plan.spec.tokens % kTileKeys != 0 && blocks.front() == blockCount(plan.spec) - 1;
-}
-
-std::string specText(const AttentionSpec &spec) {
-  // Hexadecimal floats are exact and the same everywhere.
-  std::string grid;
-  if (spec.anchors)
-    grid = fmt::format(".grid_height = {}, .grid_width = {}, .anchors = {}, ", spec.grid_height,
-                       spec.grid_width, spec.anchors);
-  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, {}{}}}", spec.head_dim,
-                     spec.tokens, spec.scale, grid, tuningText(spec));
 }
 
 std::string rowClassTable(const KernelPlan &plan) {
@@ -191,6 +182,16 @@ Parts emitParts(const KernelPlan &plan) {
 }
 
 } // namespace
+
+std::string specText(const AttentionSpec &spec) {
+  // Hexadecimal floats are exact and the same everywhere.
+  std::string grid;
+  if (spec.anchors)
+    grid = fmt::format(".grid_height = {}, .grid_width = {}, .anchors = {}, ", spec.grid_height,
+                       spec.grid_width, spec.anchors);
+  return fmt::format("{{.head_dim = {}, .tokens = {}, .scale = {:a}f, {}{}}}", spec.head_dim,
+                     spec.tokens, spec.scale, grid, tuningText(spec));
+}
 
 std::vector<uint16_t> emittedRowClasses(const Schedule &schedule) {
   std::vector<uint16_t> classes;

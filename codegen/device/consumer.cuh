@@ -26,7 +26,8 @@ template <AttentionSpec S> struct SoftmaxOf<S, true> {
   using Type = FrozenSoftmax<S>;
 };
 
-template <AttentionSpec S> struct Consumer {
+/// Calibration has a softmax of its own (energy_softmax.cuh).
+template <AttentionSpec S, class Softmax = typename SoftmaxOf<S>::Type> struct Consumer {
   static constexpr int kSteps16 = S.head_dim / 16; ///< k16 steps of Q K
   static constexpr u32 kHalf = SmemLayout<S>::kHalf;
 
@@ -41,7 +42,7 @@ template <AttentionSpec S> struct Consumer {
   /// P V of head_dim columns; with mma_sums of eight more, all of them the sum of the weights.
   float o[S.head_dim / 2 + (S.mma_sums ? 4 : 0)];
   u32 p[32];
-  typename SoftmaxOf<S>::Type softmax;
+  Softmax softmax;
 
   /// Once a kernel: the first turn is the first warpgroup's.
   CALIBATT_DEVICE void begin() {

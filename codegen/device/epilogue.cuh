@@ -9,7 +9,8 @@
 namespace calibatt {
 
 /// Shared address of 16-byte chunk `chunk` of row `r` of a warpgroup's 64 rows of Q.
-template <AttentionSpec S> CALIBATT_DEVICE u32 stagedChunk(const Consumer<S> &c, u32 r, u32 chunk) {
+template <AttentionSpec S, class Softmax>
+CALIBATT_DEVICE u32 stagedChunk(const Consumer<S, Softmax> &c, u32 r, u32 chunk) {
   return c.q() + c.warpgroup * 8192 + (chunk / 8) * SmemLayout<S>::kHalf + r * 128 +
          (((chunk % 8) ^ (r & 7)) << 4);
 }
@@ -19,7 +20,7 @@ CALIBATT_DEVICE u32 fragmentRow() { return threadIdx.x % 128 / 32 * 16 + threadI
 
 /// O, divided by the sums, in bf16 to where the warpgroup's rows of Q were; then
 /// every thread of the warpgroup, and TMA, may read it.
-template <AttentionSpec S> CALIBATT_DEVICE void stageTile(Consumer<S> &c) {
+template <AttentionSpec S, class Softmax> CALIBATT_DEVICE void stageTile(Consumer<S, Softmax> &c) {
   const u32 tileRow = fragmentRow();
 
   float inverse[kRowsPerThread];
@@ -40,9 +41,9 @@ template <AttentionSpec S> CALIBATT_DEVICE void stageTile(Consumer<S> &c) {
   ptx::barrierSync(3 + c.warpgroup, 128);
 }
 
-template <AttentionSpec S>
-CALIBATT_DEVICE void storeTile(Consumer<S> &c, const LaunchParams &params, u32 row, u32 head,
-                               u32 batch) {
+template <AttentionSpec S, class Softmax>
+CALIBATT_DEVICE void storeTile(Consumer<S, Softmax> &c, const LaunchParams &params, u32 row,
+                               u32 head, u32 batch) {
   stageTile(c);
   const u32 thread = threadIdx.x % 128, lane = thread % 32;
   const u32 staged = c.q() + c.warpgroup * 8192;

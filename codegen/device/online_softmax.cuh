@@ -15,13 +15,15 @@ template <AttentionSpec S> struct OnlineSoftmax : SoftmaxRows<S> {
   static constexpr float kSlack = S.lazy_rescale ? 8.0f / SoftmaxRows<S>::kScaleLog2 : 0.0f;
   static constexpr float kShare = 0.5f;
 
-  float rowMax[kRowsPerThread];  ///< reference, raw logits
-  float rescale[kRowsPerThread]; ///< factor for O, valid after a step that grew
+  float rowMax[kRowsPerThread];    ///< reference, raw logits
+  float rescale[kRowsPerThread];   ///< factor for O, valid after a step that grew
+  float blockBest[kRowsPerThread]; ///< maximum of the last block, raw logits
 
   CALIBATT_DEVICE void first(float (&s)[64]) {
 #pragma unroll
     for (int i = 0; i < kRowsPerThread; ++i) {
-      setMax(i, this->blockMax(s, i));
+      blockBest[i] = this->blockMax(s, i);
+      setMax(i, blockBest[i]);
       this->rowSum[i] = 0;
     }
     this->exponentiate(s);
@@ -29,14 +31,13 @@ template <AttentionSpec S> struct OnlineSoftmax : SoftmaxRows<S> {
 
   /// Returns whether O has to be rescaled (uniform over the warp).
   CALIBATT_DEVICE bool next(float (&s)[64]) {
-    float best[kRowsPerThread];
     bool grew = false;
 #pragma unroll
     for (int i = 0; i < kRowsPerThread; ++i) {
-      best[i] = this->blockMax(s, i);
-      grew |= best[i] > rowMax[i] + kSlack;
+      blockBest[i] = this->blockMax(s, i);
+      grew |= blockBest[i] > rowMax[i] + kSlack;
       if constexpr (S.lazy_rescale && !S.mma_sums)
-        grew |= this->power(best[i], i) > fmaxf(1.0f, kShare * this->rowSum[i]);
+        grew |= this->power(blockBest[i], i) > fmaxf(1.0f, kShare * this->rowSum[i]);
     }
     grew = __any_sync(~0u, grew);
     if (grew) {
@@ -44,7 +45,7 @@ template <AttentionSpec S> struct OnlineSoftmax : SoftmaxRows<S> {
       for (int i = 0; i < kRowsPerThread; ++i) {
         float before = this->maxScaled[i];
         bool none = rowMax[i] == -this->infinity();
-        setMax(i, fmaxf(rowMax[i], best[i]));
+        setMax(i, fmaxf(rowMax[i], blockBest[i]));
         rescale[i] = none ? 0.0f : ptx::exp2Approx(before - this->maxScaled[i]);
         this->rowSum[i] *= rescale[i];
       }

@@ -25,6 +25,8 @@ template <AttentionSpec S> struct SoftmaxRows {
   /// few keys make up a row the rounding of their weights cancels.
   float divisor[kRowsPerThread];
 
+  float blockSum[kRowsPerThread]; ///< this thread's share of the last block's (energy_softmax.cuh)
+
   CALIBATT_DEVICE static float infinity() { return __int_as_float(0x7f800000); }
 
   /// Maximum of a row of logits over the four lanes that hold it.
@@ -57,6 +59,7 @@ template <AttentionSpec S> struct SoftmaxRows {
             sum += x;
         }
       }
+      blockSum[i] = sum;
       rowSum[i] += sum;
     }
   }

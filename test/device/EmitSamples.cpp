@@ -1,5 +1,6 @@
 // Writes the CUDA text of every sample plan, and a table of their entries, for
 // the host compiler. Usage: emit-samples FOLDER
+#include "CalibrationSamples.h"
 #include "SamplePlans.h"
 
 #include <fmt/format.h>
@@ -21,9 +22,21 @@ int main(int argc, char **argv) {
     declarations += fmt::format("extern \"C\" void {}(calibatt::LaunchParams);\n", symbol);
     entries += fmt::format("    {},\n", symbol);
   }
+  std::string calibrations;
+  std::vector<test::CalibrationSample> more = test::calibrationSamples();
+  for (size_t i = 0; i < more.size(); ++i) {
+    CalibrationSource source = emitCalibration(more[i].kernel, more[i].spec);
+    std::ofstream(fmt::format("{}/calibration{}.cpp", folder, i)) << source.cuda;
+    declarations += fmt::format("extern \"C\" void {}({});\n", source.symbol,
+                                test::calibrationParams(more[i].kernel));
+    calibrations += fmt::format("    reinterpret_cast<void (*)()>({}),\n", source.symbol);
+  }
   std::ofstream(folder + "/Entries.cpp")
-      << "#include \"runtime/format/LaunchParams.h\"\n"
+      << "#include \"runtime/format/CalibrationParams.h\"\nusing namespace calibatt;\n"
       << declarations << "extern void (*const kSampleEntries[])(calibatt::LaunchParams);\n"
       << "void (*const kSampleEntries[])(calibatt::LaunchParams) = {\n"
-      << entries << "};\n";
+      << entries << "};\n"
+      << "extern void (*const kCalibrationEntries[])();\n"
+      << "void (*const kCalibrationEntries[])() = {\n"
+      << calibrations << "};\n";
 }

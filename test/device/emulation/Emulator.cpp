@@ -89,7 +89,7 @@ std::mt19937_64 rng;
 std::unique_ptr<Cta> cta;
 ucontext_t scheduler;
 int current = 0;
-unsigned block = 0;
+unsigned block = 0, grid = 0;
 const std::function<void()> *body = nullptr;
 std::string failure;
 
@@ -241,6 +241,7 @@ void runCta() {
 void launch(unsigned ctas, uint64_t seed, const std::function<void()> &kernel) {
   rng.seed(seed);
   body = &kernel;
+  grid = ctas;
   for (block = 0; block < ctas; ++block) {
     std::memset(calibatt::dynamicSmem, 0xFF, kSharedBytes); // bf16 NaN
     failure.clear();
@@ -251,6 +252,7 @@ void launch(unsigned ctas, uint64_t seed, const std::function<void()> &kernel) {
 
 Dim3 threadIndex() { return {unsigned(current), 0, 0}; }
 Dim3 blockIndex() { return {block, 0, 0}; }
+Dim3 gridSize() { return {grid, 1, 1}; }
 bool oneIn(unsigned n) { return rng() % n == 0; }
 void fail(const std::string &message) { throw std::runtime_error(message); }
 void later(std::function<void()> action) {

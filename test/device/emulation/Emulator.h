@@ -31,6 +31,7 @@ void launch(unsigned ctas, uint64_t seed, const std::function<void()> &kernel);
 /// The running thread.
 Dim3 threadIndex();
 Dim3 blockIndex();
+Dim3 gridSize();
 
 /// Suspends the running thread until `ready()`; `what` is shown in a deadlock.
 void waitUntil(const std::function<bool()> &ready, const char *what);
