@@ -1,5 +1,6 @@
 # From a profile to a package: the driver, its kernel cache and the program.
 add_library(calibatt_compiler STATIC
+  CalibrationPackage.cpp
   CompileReport.cpp
   Driver.cpp
   KernelBuild.cpp

@@ -1,5 +1,6 @@
 // calibatt-compile: reads the command line, runs the compile, prints what came of it.
 #include "codegen/SpecTuning.h"
+#include "compiler/CalibrationPackage.h"
 #include "compiler/Driver.h"
 #include "runtime/format/AtomicFile.h"
 #include "runtime/format/ContentStore.h"
@@ -101,6 +102,9 @@ private:
 
 struct CommandLine {
   CompileOptions options;
+  CalibrationShape shape;
+  std::string grid;
+  bool calibration = false; ///< no profile, but a shape
   std::string form = "auto", granularity = "step", progress = "auto", budget, reportFile, depFile;
   bool json = false, remarks = false, noCache = false;
   uint64_t cacheLimitBytes = uint64_t(16) << 30;
@@ -121,9 +125,7 @@ std::string parseBudget(const std::string &text, uint64_t &bytes, double &second
 void addOptions(CLI::App &app, CommandLine &line) {
   CompileOptions &options = line.options;
   options.jobs = std::max(1u, std::thread::hardware_concurrency());
-  app.add_option("profile", options.profile, "The profile")
-      ->type_name("P.calib.safetensors")
-      ->required();
+  app.add_option("profile", options.profile, "The profile")->type_name("P.calib.safetensors");
   app.add_option("-o,--output", options.output, "The package to write; not with --dry-run")
       ->type_name("M.calibatt");
   app.add_option("--arch", options.arch, "Architecture of the kernels")->capture_default_str();
@@ -189,9 +191,48 @@ void addOptions(CLI::App &app, CommandLine &line) {
   app.add_flag("--json", line.json, "Print the report as JSON");
 }
 
+/// What a package to calibrate with is compiled for, in place of a profile.
+void addShape(CLI::App &app, CommandLine &line) {
+  app.add_flag("--calibration", line.calibration,
+               "Kernels to calibrate with, for this shape and no profile:");
+  app.add_option("--grid", line.grid, "Patch grid of the video")->type_name("TxHxW");
+  app.add_option("--heads", line.shape.heads, "Heads of a layer")->type_name("N");
+  app.add_option("--head-dim", line.shape.headDim, "64 or 128")->capture_default_str();
+  app.add_option("--anchors", line.shape.anchors, "Rows a frame that repetition is scored against")
+      ->check(CLI::Range(1u, 64u))
+      ->capture_default_str();
+  app.add_option("--text", line.shape.text, "Text tokens behind the video")->type_name("N");
+  app.add_option("--scale", line.shape.scale, "Of the logits (default: 1 / sqrt(head dim))");
+  app.add_option("--model", line.shape.model, "Name of the model")->capture_default_str();
+}
+
+/// "TxHxW", three numbers.
+bool parseGrid(const std::string &text, CalibrationShape &shape) {
+  const char *next = text.data(), *end = next + text.size();
+  for (uint32_t *number : {&shape.frames, &shape.height, &shape.width}) {
+    if (number != &shape.frames && (next == end || *next++ != 'x'))
+      return false;
+    auto [rest, status] = std::from_chars(next, end, *number);
+    if (status != std::errc())
+      return false;
+    next = rest;
+  }
+  return next == end;
+}
+
 /// After parsing: what CLI11 does not check. The error is a usage error.
 Status finishOptions(CommandLine &line) {
   CompileOptions &options = line.options;
+  if (line.calibration) {
+    if (!options.profile.empty() || options.dryRun)
+      return Error{"--calibration takes no profile, and compiles in any case"};
+    if (!parseGrid(line.grid, line.shape))
+      return Error{fmt::format("--calibration wants --grid TxHxW, got \"{}\"", line.grid)};
+    if (line.shape.heads == 0)
+      return Error{"--calibration wants --heads, the heads of a layer"};
+  } else if (options.profile.empty()) {
+    return Error{"profile is required without --calibration"};
+  }
   if (options.output.empty() && !options.dryRun)
     return Error{"--output is required without --dry-run"};
   if (options.dryRun && !line.depFile.empty())
@@ -220,7 +261,9 @@ std::string makeName(const std::string &path) {
 
 /// A rule that has the package depend on the profile, this program and the CUDA compiler.
 std::string depFileText(const CompileReport &report) {
-  std::vector<std::string> inputs = {report.profile};
+  std::vector<std::string> inputs;
+  if (!report.profile.empty()) // none of a calibration package
+    inputs.push_back(report.profile);
   std::error_code ignored;
   if (auto self = std::filesystem::read_symlink("/proc/self/exe", ignored); !self.empty())
     inputs.push_back(self);
@@ -280,7 +323,8 @@ int compile(const CommandLine &line) {
     else
       ++unsaid;
   };
-  auto report = compilePackage(options, events);
+  auto report = line.calibration ? compileCalibration(line.shape, options, events)
+                                 : compilePackage(options, events);
   progress.clear();
   if (!options.cacheFolder.empty() && !options.dryRun)
     if (auto store = ContentStore::open(options.cacheFolder))
@@ -311,6 +355,7 @@ int runCommandLine(int argc, char **argv) {
   app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage.");
   CommandLine line;
   addOptions(app, line);
+  addShape(app, line);
   try {
     app.parse(argc, argv);
     if (Status status = finishOptions(line); !status)
