@@ -1,5 +1,6 @@
 #include "runtime/host/HostExecutor.h"
 
+#include "runtime/host/TileEnergies.h"
 #include "runtime/host/TileKernel.h"
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <numbers>
+#include <optional>
 #include <thread>
 
 namespace calibatt {
@@ -131,11 +133,18 @@ void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
   loadQueries(launch, tile, rows, state);
   beginTile(state, int(launch.headDim));
   const VisitKeyBlock visit = tileKernels().front().visit;
+  std::optional<TileEnergies> energies;
+  if (launch.energies)
+    energies.emplace(*launch.energies, schedule, int(launch.headDim));
   for (uint16_t block : schedule.row(head, tile.row)) {
     const int keys = rowsAt(block, schedule.tokens);
     loadKeysAndValues(launch, tile, uint64_t(block) * kBlock, keys, state);
     visit(state, int(launch.headDim), keys);
+    if (energies)
+      energies->record(state, block, keys);
   }
+  if (energies)
+    energies->finish(state, tile, rows);
   storeTile(launch, tile, rows, state);
 }
 

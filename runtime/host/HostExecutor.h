@@ -18,6 +18,14 @@ struct HostStrides {
   int64_t batch = 0, head = 0, token = 0;
 };
 
+/// What a dense launch leaves of its block energies (calibatt.h), heads being those of the tensors.
+struct HostEnergies {
+  uint32_t heads = 0;
+  bool weighted = false;     ///< by the norm of each value
+  float *energies = nullptr; ///< [batch, heads, blocks, blocks]
+  float *rowMax = nullptr;   ///< [batch, heads, tokens], or null
+};
+
 /// One launch: the tensors of a call, and the schedule of one kernel.
 struct HostLaunch {
   const Schedule *schedule = nullptr;
@@ -31,6 +39,7 @@ struct HostLaunch {
   HostStrides qStrides, kStrides, vStrides, oStrides;
   float *lse = nullptr; ///< natural log, or null; tokens contiguous
   int64_t lseBatchStride = 0, lseHeadStride = 0;
+  const HostEnergies *energies = nullptr; ///< or null; the schedule then has every block
 };
 
 /// One query tile: tensor head and batch entry, and the query block.

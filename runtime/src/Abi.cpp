@@ -261,6 +261,48 @@ calibatt_status_t calibatt_attention(calibatt_session_t *session, const calibatt
   });
 }
 
+namespace {
+
+// Both structs of a call for energies; `body` gets copies.
+template <typename Body>
+calibatt_status_t withEnergy(const char *function, calibatt_session_t *session,
+                             const calibatt_call_t *call, const calibatt_energy_t *energy,
+                             const Body &body) {
+  return guarded([&] {
+    if (!session)
+      return nullArgument(function, "session");
+    calibatt_call_t callValue;
+    if (const auto status = readStruct(function, call, callValue))
+      return status;
+    calibatt_energy_t energyValue;
+    if (const auto status = readStruct(function, energy, energyValue))
+      return status;
+    return finish(body(*session->session, callValue, energyValue));
+  });
+}
+
+} // namespace
+
+calibatt_status_t calibatt_energy_workspace(calibatt_session_t *session,
+                                            const calibatt_call_t *call,
+                                            const calibatt_energy_t *energy, uint64_t *bytes) {
+  return withEnergy("calibatt_energy_workspace", session, call, energy,
+                    [&](const Session &on, const calibatt_call_t &c, const calibatt_energy_t &e) {
+                      if (!bytes)
+                        return Outcome{CALIBATT_STATUS_INVALID_ARGUMENT,
+                                       "calibatt_energy_workspace: bytes is null"};
+                      return on.energyWorkspace(c, e, *bytes);
+                    });
+}
+
+calibatt_status_t calibatt_energy(calibatt_session_t *session, const calibatt_call_t *call,
+                                  const calibatt_energy_t *energy) {
+  return withEnergy("calibatt_energy", session, call, energy,
+                    [](Session &on, const calibatt_call_t &c, const calibatt_energy_t &e) {
+                      return on.energy(c, e);
+                    });
+}
+
 calibatt_status_t calibatt_match(const calibatt_package_t *package,
                                  const calibatt_session_t *session, const calibatt_call_t *call,
                                  char *text, size_t size) {

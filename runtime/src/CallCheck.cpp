@@ -109,6 +109,38 @@ Outcome checkSite(const PackageReader &package, const calibatt_call_t &call) {
   return {};
 }
 
+AnchorGrid calibrationGrid(const Manifest &manifest) {
+  constexpr uint32_t kDefaultAnchors = 5;
+  return {manifest.problem.height, manifest.problem.width,
+          manifest.repetition ? manifest.repetition->anchors : kDefaultAnchors};
+}
+
+Outcome checkEnergy(const PackageReader &package, const calibatt_call_t &call,
+                    const calibatt_energy_t &energy) {
+  const auto wrong = [&](std::string what) {
+    return Outcome{CALIBATT_STATUS_INVALID_ARGUMENT, place(call) + ": " + std::move(what)};
+  };
+  if (!(energy.epsilon >= 0 && energy.epsilon <= 1))
+    return wrong(fmt::format("epsilon is {}, wanted 0 to 1", energy.epsilon));
+  if (energy.weighted > 1 || energy.reserved != 0)
+    return wrong(fmt::format("weighted is {} and reserved {}, wanted 0 or 1, and 0",
+                             energy.weighted, energy.reserved));
+  for (const auto &[output, name] :
+       {std::pair(energy.energies, "energies"), std::pair(energy.row_max, "row_max"),
+        std::pair(energy.repetition, "repetition")})
+    if (reinterpret_cast<uintptr_t>(output) % sizeof(float))
+      return wrong(fmt::format("{} is at {}, wanted a multiple of 4 bytes", name,
+                               static_cast<const void *>(output)));
+  const Problem &problem = package.manifest().problem;
+  const AnchorGrid grid = calibrationGrid(package.manifest());
+  if (energy.repetition && (problem.maxText || !isValid(grid, problem.tokens)))
+    return wrong(fmt::format("repetition is asked for, but a grid of {}x{}x{} with {} text tokens "
+                             "has no rows to score against {} anchor rows",
+                             problem.frames, problem.height, problem.width, problem.maxText,
+                             grid.anchors));
+  return {};
+}
+
 Outcome checkPointers(const calibatt_call_t &call) {
   const void *pointers[] = {call.q, call.k, call.v, call.o};
   const char *names[] = {"q", "k", "v", "o"};

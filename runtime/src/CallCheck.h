@@ -16,6 +16,11 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
 Outcome checkApart(CheckedCall &checked);
 /// Whether the package has kernels for the call's layer and step.
 Outcome checkSite(const PackageReader &package, const calibatt_call_t &call);
+/// The anchor rows that repetition is scored against.
+AnchorGrid calibrationGrid(const Manifest &manifest);
+/// Whether what a call for energies asks for makes sense, but for the memory to work in.
+Outcome checkEnergy(const PackageReader &package, const calibatt_call_t &call,
+                    const calibatt_energy_t &energy);
 /// q, k, v and o are given.
 Outcome checkPointers(const calibatt_call_t &call);
 

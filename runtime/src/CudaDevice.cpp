@@ -1,5 +1,6 @@
 // The CUDA device: checks driver and GPU, keeps images resident, launches on the caller's stream.
 
+#include "runtime/src/CudaCalibration.h"
 #include "runtime/src/CudaDriver.h"
 #include "runtime/src/CudaImages.h"
 #include "runtime/src/CudaTensorMaps.h"
@@ -34,6 +35,7 @@ public:
   ~CudaDevice() override {
     if (context) {
       const ContextScope scope(driver, context);
+      calibration.reset();
       images.reset();
     }
     if (retained)
@@ -60,7 +62,9 @@ public:
                          "cuDeviceGetAttribute");
         !asked.ok())
       return asked;
-    images.emplace(driver, package->reader, device, budget, uint32_t(std::max(processors, 1)));
+    const uint32_t ctas = uint32_t(std::max(processors, 1));
+    images.emplace(driver, package->reader, device, budget, ctas);
+    calibration.emplace(driver, package->reader, ctas);
     return {};
   }
 
@@ -142,6 +146,36 @@ public:
           !launched.ok())
         return launched;
     return {};
+  }
+
+  uint64_t energyWorkspace(const CheckedCall &checked,
+                           const calibatt_energy_t &energy) const override {
+    return calibration->workspaceBytes(checked.call, energy);
+  }
+
+  Outcome energy(const CheckedCall &checked, const calibatt_energy_t &energy) override {
+    const calibatt_call_t &call = checked.call;
+    const ContextScope scope(driver, context);
+    if (!scope.outcome().ok())
+      return scope.outcome();
+    LaunchParams params = {};
+    if (Outcome mapped = encode(call, params); !mapped.ok())
+      return mapped;
+    bool capturing = false;
+    if (Outcome asked = isCapturing(call, capturing); !asked.ok())
+      return asked;
+    // Code stays once it is loaded, so a captured graph needs nothing pinned.
+    const std::unique_lock lock(mutex);
+    if (!calibration->isLoaded(*images, energy)) {
+      if (capturing)
+        return {
+            CALIBATT_STATUS_NOT_PREWARMED,
+            "the stream is being captured and the calibration kernels are not loaded: make such "
+            "a call before capturing"};
+      if (Outcome loaded = calibration->load(*images, energy); !loaded.ok())
+        return loaded;
+    }
+    return calibration->launch(*images, call, params, energy);
   }
 
   DeviceStats stats() const override {
@@ -227,6 +261,7 @@ private:
   bool retained = false;
   mutable std::shared_mutex mutex; ///< guards images
   std::optional<CudaImages> images;
+  std::optional<CudaCalibration> calibration; ///< guarded likewise
   CudaTensorMaps tensorMaps;
 };
 

@@ -146,6 +146,11 @@ Outcome CudaImages::loadCode(uint32_t index) {
   return {};
 }
 
+CuKernel CudaImages::loadedCode(uint32_t code) const {
+  const auto found = codes.find(code);
+  return found == codes.end() ? nullptr : found->second.kernel;
+}
+
 Outcome CudaImages::loadData(uint32_t kernel) {
   const uint32_t index = package.kernel(kernel).data;
   if (index == kNone)

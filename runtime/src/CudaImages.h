@@ -40,6 +40,11 @@ public:
   void pin(const KernelLaunch &launch, uint32_t batch);
   DeviceStats stats() const;
 
+  /// A code image that no kernel record has to name; once loaded it stays.
+  Outcome loadCode(uint32_t code);
+  /// Null where it is not loaded.
+  CuKernel loadedCode(uint32_t code) const;
+
 private:
   /// A data image (its index and zeros), or a work list.
   struct BlobKey {
@@ -66,7 +71,6 @@ private:
 
   static BlobKey dataKey(uint32_t data) { return {false, data}; }
   BlobKey workKey(const KernelLaunch &launch, uint32_t batch) const;
-  Outcome loadCode(uint32_t code);
   Outcome loadData(uint32_t kernel);
   /// The kernel's data image, checked; its code has to be loaded.
   Outcome readImage(uint32_t kernel, std::vector<uint8_t> &image) const;

@@ -34,6 +34,11 @@ public:
   /// need may be released where the byte budget asks for it.
   virtual Outcome prewarm(std::span<const KernelLaunch> launches, uint32_t batch) = 0;
   virtual Outcome run(const CheckedCall &call, std::span<const KernelLaunch> launches) = 0;
+  /// Memory of the caller's that energy() works in.
+  virtual uint64_t energyWorkspace(const CheckedCall &call,
+                                   const calibatt_energy_t &energy) const = 0;
+  /// Dense attention and its block energies; the outputs have been checked.
+  virtual Outcome energy(const CheckedCall &call, const calibatt_energy_t &energy) = 0;
   virtual DeviceStats stats() const = 0;
 };
 

@@ -60,14 +60,18 @@ Outcome Session::create(SharedPackage package, const calibatt_session_options_t 
   return {};
 }
 
-Outcome Session::plan(const calibatt_call_t &call, CheckedCall &checked, LaunchPlan &plan) const {
-  const PackageReader &reader = package->reader;
-  if (Outcome fits = checkCall(reader, heads, call, checked); !fits.ok())
+Outcome Session::check(const calibatt_call_t &call, CheckedCall &checked) const {
+  if (Outcome fits = checkCall(package->reader, heads, call, checked); !fits.ok())
     return fits;
   if (Outcome accepted = device->accepts(checked.call); !accepted.ok())
     return atPlace(call, std::move(accepted));
-  if (Outcome apart = checkApart(checked); !apart.ok())
-    return apart;
+  return checkApart(checked);
+}
+
+Outcome Session::plan(const calibatt_call_t &call, CheckedCall &checked, LaunchPlan &plan) const {
+  const PackageReader &reader = package->reader;
+  if (Outcome fits = check(call, checked); !fits.ok())
+    return fits;
   Outcome site = checkSite(reader, call);
   if (site.ok())
     plan = planLaunches(reader, heads, call.layer, call.step);
@@ -122,6 +126,38 @@ Outcome Session::attention(const calibatt_call_t &call) {
     lastFallback = std::move(launchPlan.fallback);
   }
   return {};
+}
+
+Outcome Session::checkEnergy(const calibatt_call_t &call, const calibatt_energy_t &energy,
+                             CheckedCall &checked) const {
+  if (Outcome fits = check(call, checked); !fits.ok())
+    return fits;
+  return calibatt::checkEnergy(package->reader, call, energy);
+}
+
+Outcome Session::energyWorkspace(const calibatt_call_t &call, const calibatt_energy_t &energy,
+                                 uint64_t &bytes) const {
+  CheckedCall checked;
+  if (Outcome fits = checkEnergy(call, energy, checked); !fits.ok())
+    return fits;
+  bytes = device->energyWorkspace(checked, energy);
+  return {};
+}
+
+Outcome Session::energy(const calibatt_call_t &call, const calibatt_energy_t &energy) {
+  CheckedCall checked;
+  if (Outcome fits = checkEnergy(call, energy, checked); !fits.ok())
+    return fits;
+  if (Outcome given = checkPointers(call); !given.ok())
+    return given;
+  const uint64_t needed = device->energyWorkspace(checked, energy);
+  if (needed && (!energy.workspace || energy.workspace_bytes < needed ||
+                 reinterpret_cast<uintptr_t>(energy.workspace) % 256))
+    return atPlace(call,
+                   {CALIBATT_STATUS_INVALID_ARGUMENT,
+                    fmt::format("workspace has {} bytes at {}, wanted {} at a multiple of 256",
+                                energy.workspace_bytes, energy.workspace, needed)});
+  return atPlace(call, device->energy(checked, energy));
 }
 
 Outcome Session::match(const calibatt_call_t &call, std::string &text) const {

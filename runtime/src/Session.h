@@ -14,6 +14,9 @@ public:
 
   Outcome prewarm(const uint32_t *steps, size_t count, uint32_t batch);
   Outcome attention(const calibatt_call_t &call);
+  Outcome energyWorkspace(const calibatt_call_t &call, const calibatt_energy_t &energy,
+                          uint64_t &bytes) const;
+  Outcome energy(const calibatt_call_t &call, const calibatt_energy_t &energy);
   /// What attention() would say of the call before it runs anything, but for null pointers. OK
   /// leaves in `text` what would run.
   Outcome match(const calibatt_call_t &call, std::string &text) const;
@@ -25,6 +28,11 @@ private:
   Session(SharedPackage package, std::unique_ptr<Device> device, HeadRange heads, bool allowDense)
       : package(std::move(package)), device(std::move(device)), heads(heads),
         allowDense(allowDense) {}
+  /// Checks everything that does not depend on layer and step, but pointers.
+  Outcome check(const calibatt_call_t &call, CheckedCall &checked) const;
+  /// The same of a call for energies.
+  Outcome checkEnergy(const calibatt_call_t &call, const calibatt_energy_t &energy,
+                      CheckedCall &checked) const;
   /// Checks everything but pointers and finds the launches.
   Outcome plan(const calibatt_call_t &call, CheckedCall &checked, LaunchPlan &plan) const;
 

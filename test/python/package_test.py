@@ -96,6 +96,33 @@ class PackageTest(unittest.TestCase):
         out = self.package.attention(q, k, v, layer=0, step=1, head_begin=1)
         self.compare(q, k, v, out, None, 0, 1, head_begin=1)
 
+    def test_energies_are_those_of_the_attention_matrix(self):
+        q, k, v = self.tensors(batch=2)
+        got = self.package.energy(q, k, v, epsilon=0.9, energies=True, row_max=True, lse=True)
+        tokens, blocks = q.shape[2], self.package.info["blocks"]
+        starts = numpy.arange(0, tokens, BLOCK)
+        for b in range(2):
+            for h in range(q.shape[1]):
+                logits = q[b, h].astype(float) @ k[b, h].astype(float).T * self.sample["scale"]
+                weights = numpy.exp(logits - logits.max(1, keepdims=True))
+                weights /= weights.sum(1, keepdims=True)
+                rows = numpy.add.reduceat(numpy.add.reduceat(weights, starts, 1), starts, 0)
+                rows /= numpy.diff(numpy.append(starts, tokens))[:, None]
+                numpy.testing.assert_allclose(got.energies[b, h], rows, rtol=1e-4)
+                numpy.testing.assert_allclose(got.row_max[b, h], logits.max(1), atol=1e-5)
+                numpy.testing.assert_allclose(got.out[b, h], weights @ v[b, h], atol=1e-5)
+                bits = numpy.unpackbits(got.cover[b, h], axis=-1, bitorder="little")[:, :blocks]
+                for energies, kept in zip(got.energies[b, h].astype(float), bits.astype(bool)):
+                    least = energies[kept].min()
+                    self.assertTrue((energies[~kept] <= least).all())
+                    self.assertGreaterEqual(energies[kept].sum(), 0.9 * energies.sum())
+                    self.assertLess(energies[kept].sum() - least, 0.9 * energies.sum())
+        self.assertIsNone(got.repetition)
+        with self.assertRaisesRegex(calibatt.Error, "has no rows to score"):
+            self.package.energy(q, k, v, repetition=True)
+        with self.assertRaisesRegex(calibatt.Error, "epsilon is 2"):
+            self.package.energy(q, k, v, epsilon=2)
+
     def test_site_masks_are_the_rows_that_went_in(self):
         for head in range(self.sample["heads"]):
             mask = self.package.site_mask(1, head, 1)

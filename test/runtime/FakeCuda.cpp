@@ -156,7 +156,25 @@ int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, unsigned grid
   launch.block = {blockX, blockY, blockZ};
   launch.sharedBytes = sharedBytes;
   launch.stream = stream;
-  std::memcpy(&launch.params, params[0], sizeof launch.params);
+  const auto isCalibration = [&](const char *name) {
+    return launch.kernel.starts_with(std::string(CALIBATT_CALIBRATION_SYMBOL) + name);
+  };
+  if (isCalibration("cover"))
+    std::memcpy(&launch.cover, params[0], sizeof launch.cover);
+  else if (isCalibration("repetition"))
+    std::memcpy(&launch.repetition, params[0], sizeof launch.repetition);
+  else if (isCalibration("pair_lse") || isCalibration("self_lse"))
+    std::memcpy(&launch.lse, params[0], sizeof launch.lse);
+  else if (isCalibration("norms"))
+    std::memcpy(&launch.norms, params[0], sizeof launch.norms);
+  else if (isCalibration("energy") || isCalibration("weighted_energy"))
+    std::memcpy(&launch.energy, params[0], sizeof launch.energy);
+  else
+    std::memcpy(&launch.params, params[0], sizeof launch.params);
+  if (isCalibration("energy") || isCalibration("weighted_energy"))
+    launch.params = launch.energy.attention;
+  if (isCalibration("pair_lse") || isCalibration("self_lse"))
+    launch.params = launch.lse.attention;
   launch.work.assign(launch.params.work, launch.params.work + launch.params.work_count);
   if (const unsigned *begins = launch.params.work_begin)
     launch.begins.assign(begins, begins + gridX + 1);

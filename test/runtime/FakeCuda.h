@@ -3,7 +3,7 @@
 // state is read and changed while none does.
 #pragma once
 
-#include "runtime/format/LaunchParams.h"
+#include "runtime/format/CalibrationParams.h"
 
 #include <array>
 #include <cstdint>
@@ -35,6 +35,11 @@ struct FakeLaunch {
   std::vector<uint32_t> work;       ///< copied from "device" memory at launch
   std::vector<uint32_t> begins;     ///< likewise: where each CTA's list of tiles begins
   std::vector<unsigned char> image; ///< likewise; empty without a schedule
+  EnergyParams energy{};            ///< of a calibration kernel, with params inside it
+  CoverParams cover{};
+  NormParams norms{};
+  LseParams lse{};
+  RepetitionParams repetition{};
 };
 
 struct FakeCuda {

@@ -1,5 +1,6 @@
 #include "test/runtime/RuntimeSamples.h"
 
+#include "runtime/format/CalibrationParams.h"
 #include "test/format/EmittedText.h"
 
 #include <fmt/format.h>
@@ -82,8 +83,9 @@ SamplePackage::SamplePackage(Random &random, const SampleShape &shape) : shape(s
   Problem &problem = manifest.problem;
   problem.model = "sample";
   problem.tokens = shape.tokens;
-  problem.height = shape.grid.anchors ? shape.grid.height : 1;
-  problem.width = shape.grid.anchors ? shape.grid.width : shape.tokens;
+  problem.height = shape.grid.anchors ? shape.grid.height : shape.height;
+  problem.width =
+      shape.grid.anchors ? shape.grid.width : shape.tokens / (shape.frames * shape.height);
   problem.frames = shape.tokens / problem.height / problem.width;
   problem.layers = shape.layers;
   problem.heads = shape.heads;
@@ -113,6 +115,16 @@ SamplePackage::SamplePackage(Random &random, const SampleShape &shape) : shape(s
           writer.setRoute(layer, h, step, kernel);
       }
     }
+  for (unsigned i = 0; shape.calibration && i < kCalibrationKernels; ++i) {
+    CodeImage code;
+    code.form = Form::Full;
+    code.arch = shape.arch;
+    code.symbol = fmt::format(CALIBATT_CALIBRATION_SYMBOL "{}_0123456789abcdef",
+                              calibrationName(CalibrationKernel(i)));
+    code.fatbin = {'d', 'u', 'm', 'm', 'y'};
+    code.dynamicSmem = 1000 * (i + 1);
+    writer.addCode(code);
+  }
   const Schedule dense = randomSchedule(random, shape.tokens, shape.denseHeads, 2);
   writer.setDenseKernel(
       addKernel(random, writer, shape, sliceHeads(dense, 0, shape.denseHeads), {}));

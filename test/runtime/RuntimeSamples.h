@@ -22,9 +22,11 @@ struct SampleShape {
   double density = 0.5;
   uint32_t minDriver = 13000;
   std::string arch = "sm_90a";
-  uint32_t denseHeads = 1; ///< heads in the dense kernel's schedule
-  bool persistent = false; ///< CTAs walk lists of tiles
-  AnchorGrid grid = {};    ///< where given, the last head is repetitive (not with perHead)
+  uint32_t denseHeads = 1;         ///< heads in the dense kernel's schedule
+  bool persistent = false;         ///< CTAs walk lists of tiles
+  AnchorGrid grid = {};            ///< where given, the last head is repetitive (not with perHead)
+  bool calibration = false;        ///< calibration kernels too
+  uint32_t frames = 1, height = 1; ///< of the patch grid, where `grid` does not say
 };
 
 /// A package on disk, and the schedules that went into it.

@@ -117,6 +117,34 @@ typedef struct calibatt_call {
   double scale;
 } calibatt_call_t;
 
+/** What calibatt_energy leaves beside o and lse, in memory of the session's device, contiguous.
+ * Blocks are of 128 tokens; E[r][c] is the mean over the queries of block r of the attention that
+ * goes to the keys of block c, so that a row of E sums to 1. Each output may be null, and may
+ * overlap nothing. Energies of a row with a NaN or infinite logit are NaN, as is its lse. */
+typedef struct calibatt_energy {
+  size_t struct_size;
+  /** [batch, heads, blocks] rows of (blocks + 7) / 8 bytes, least significant bit first: of every
+   * row the fewest blocks whose energies reach epsilon times the row's sum, ties to the lower
+   * column. */
+  uint8_t *cover;
+  double epsilon;  /**< 0 to 1; of cover */
+  float *energies; /**< [batch, heads, blocks, blocks] */
+  float *row_max;  /**< [batch, heads, tokens] the largest scaled logit of a row */
+  /** [batch, heads] how alike the attention of the spatial rows of a frame is: the median, over all
+   * rows that are no anchor, of the cosine with the nearest of the package's anchor rows (5 where
+   * it names none); refused where frames have no other rows or there is text. Costs about as much
+   * again as the attention. */
+  float *repetition;
+  /** Not 0: the attention to each key is weighted by the Euclidean norm of its value. Rows then sum
+   * to the mean of those norms, and the cover is of that. */
+  uint32_t weighted;
+  uint32_t reserved; /**< 0 */
+  /** CUDA: device memory of at least calibatt_energy_workspace bytes, 256-byte aligned, that no
+   * other call in flight uses. The host device needs none. */
+  void *workspace;
+  uint64_t workspace_bytes;
+} calibatt_energy_t;
+
 typedef struct calibatt_session_stats {
   size_t struct_size;
   uint64_t calls;           /**< successful calibatt_attention calls */
@@ -190,6 +218,20 @@ CALIBATT_API calibatt_status_t calibatt_session_prewarm(calibatt_session_t *sess
  * may synchronise; under capture that is CALIBATT_STATUS_NOT_PREWARMED instead. */
 CALIBATT_API calibatt_status_t calibatt_attention(calibatt_session_t *session,
                                                   const calibatt_call_t *call);
+
+/** Bytes of workspace that calibatt_energy wants for such a call; pointers may be null but for the
+ * outputs that are wanted. */
+CALIBATT_API calibatt_status_t calibatt_energy_workspace(calibatt_session_t *session,
+                                                         const calibatt_call_t *call,
+                                                         const calibatt_energy_t *energy,
+                                                         uint64_t *bytes);
+/** Computes dense attention (o, and lse where it is wanted) and its block energies. The package has
+ * to be one of `calibatt compile --calibration` on a GPU, any on the host device; layer and step of
+ * the call are only told in messages. Kernels are loaded by the first call, which may not be under
+ * capture. */
+CALIBATT_API calibatt_status_t calibatt_energy(calibatt_session_t *session,
+                                               const calibatt_call_t *call,
+                                               const calibatt_energy_t *energy);
 
 /** Whether calibatt_attention would take the call: returns its status, and writes in words what
  * would run, or its message, to `text` (at most `size` bytes with the terminating zero; may be

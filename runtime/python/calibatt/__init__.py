@@ -18,9 +18,9 @@ import importlib
 from .abi import Error
 from .capture import Capture
 from .compiling import compile
-from .package import Package, load
+from .package import Energies, Package, load
 
-__all__ = ["Capture", "Error", "Package", "compile", "diffusers", "load", "torch_op"]
+__all__ = ["Capture", "Energies", "Error", "Package", "compile", "diffusers", "load", "torch_op"]
 
 
 def __getattr__(name):

@@ -92,6 +92,21 @@ class Call(Struct):
     ]
 
 
+class Energy(Struct):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("cover", c_void_p),
+        ("epsilon", c_double),
+        ("energies", c_void_p),
+        ("row_max", c_void_p),
+        ("repetition", c_void_p),
+        ("weighted", c_uint32),
+        ("reserved", c_uint32),
+        ("workspace", c_void_p),
+        ("workspace_bytes", c_uint64),
+    ]
+
+
 class SessionStats(Struct):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -126,6 +141,11 @@ _PROTOTYPES = {
     "calibatt_session_destroy": (None, [c_void_p]),
     "calibatt_session_prewarm": (c_int, [c_void_p, POINTER(c_uint32), c_size_t, c_uint32]),
     "calibatt_attention": (c_int, [c_void_p, POINTER(Call)]),
+    "calibatt_energy_workspace": (
+        c_int,
+        [c_void_p, POINTER(Call), POINTER(Energy), POINTER(c_uint64)],
+    ),
+    "calibatt_energy": (c_int, [c_void_p, POINTER(Call), POINTER(Energy)]),
     "calibatt_match": (c_int, [c_void_p, c_void_p, POINTER(Call), c_char_p, c_size_t]),
     "calibatt_session_stats": (c_int, [c_void_p, POINTER(SessionStats)]),
 }

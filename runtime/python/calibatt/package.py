@@ -8,6 +8,23 @@ from . import abi, tensors
 from .abi import Error, byref, check, library
 
 
+class Energies:
+    """What `Package.energy` came to; what was not asked for is None.
+
+    out        [batch, heads, tokens, dim]
+    lse        [batch, heads, tokens] float32
+    cover      [batch, heads, blocks, (blocks + 7) // 8] uint8, least significant bit first
+    energies   [batch, heads, blocks, blocks] float32
+    row_max    [batch, heads, tokens] float32, the largest scaled logit of each row
+    repetition [batch, heads] float32, the score of each head
+    workspace  what the call worked in, to be given to the next one on the same stream
+    """
+
+    def __init__(self, out, lse):
+        self.out, self.lse = out, lse
+        self.cover = self.energies = self.row_max = self.repetition = self.workspace = None
+
+
 class Package:
     """An open package. Use `calibatt.load`; close with `close()` or a `with` block."""
 
@@ -46,6 +63,48 @@ class Package:
         session = self._session(place, head_begin, call.heads, allow_dense)
         check(library().calibatt_attention(session, byref(call)))
         return (out, lse_tensor) if lse else out
+
+    def energy(
+        self, q, k, v, *, layer=0, step=0, epsilon=None, energies=False, row_max=False,
+        repetition=False, weighted=False, out=None, lse=False, workspace=None, head_begin=0,
+    ):
+        """Dense attention and its block energies, for calibration: an `Energies`.
+
+        Tensors as for `attention`; `layer` and `step` are only told in messages. With `epsilon` the
+        minimum cover of every row of energies is found; `energies`, `row_max`, `repetition` (and
+        `lse`) say what else to return; `weighted` weights the attention to a key by the norm of its value. On
+        a GPU the package has to be one of `calibatt compile --calibration`, and a `workspace` (a
+        uint8 tensor that no other call in flight uses) may be given to be used again.
+        """
+        call, out, lse_tensor, place = tensors.describe(q, k, v, out, lse)
+        call.layer, call.step = _index("layer", layer), _index("step", step)
+        blocks = self.info["blocks"]
+        made = Energies(out=out, lse=lse_tensor)
+        asked = abi.Energy(epsilon=epsilon or 0.0, weighted=int(weighted))
+        if epsilon is not None:
+            shape = (call.batch, call.heads, blocks, (blocks + 7) // 8)
+            made.cover, asked.cover = tensors.empty(q, shape, "uint8")
+        if energies:
+            shape = (call.batch, call.heads, blocks, blocks)
+            made.energies, asked.energies = tensors.empty(q, shape, "float32")
+        if row_max:
+            shape = (call.batch, call.heads, call.tokens)
+            made.row_max, asked.row_max = tensors.empty(q, shape, "float32")
+        if repetition:
+            shape = (call.batch, call.heads)
+            made.repetition, asked.repetition = tensors.empty(q, shape, "float32")
+        session = self._session(place, head_begin, call.heads, False)
+        needed = ctypes.c_uint64()
+        check(library().calibatt_energy_workspace(
+            session, byref(call), byref(asked), byref(needed)))
+        if needed.value:
+            # A tensor of the caller's framework: freed in the order of its stream.
+            if workspace is None or workspace.nbytes < needed.value:
+                workspace, _ = tensors.empty(q, (needed.value,), "uint8")
+            asked.workspace, asked.workspace_bytes = workspace.data_ptr(), workspace.nbytes
+        check(library().calibatt_energy(session, byref(call), byref(asked)))
+        made.workspace = workspace
+        return made
 
     def match(self, q, k, v, *, layer, step):
         """`(fits, why)`: whether `attention` would take the call, in words. All heads."""

@@ -90,3 +90,15 @@ def describe(q, k, v, out, want_lse):
     if view.place != "host":
         call.stream = torch.cuda.current_stream(q.device).cuda_stream
     return call, out, lse, view.place
+
+
+def empty(like, shape, dtype):
+    """A fresh contiguous tensor or array of dtype "uint8" or "float32" beside `like`, and its address."""
+    torch = _torch_of(like)
+    if torch is not None:
+        made = torch.empty(shape, dtype=getattr(torch, dtype), device=like.device)
+        return made, made.data_ptr()
+    import numpy
+
+    made = numpy.empty(shape, dtype)
+    return made, made.ctypes.data
