@@ -13,26 +13,27 @@ except ImportError as error:
     raise unittest.SkipTest(f"torch and diffusers are not installed ({error})")
 
 import attention_reference as reference
+import enable_test
 import tiny_pipelines as tiny
 
 import calibatt
 from calibatt.counts import Counts
 from calibatt.diffusers import models
 from calibatt.diffusers.position import Position
-from calibatt.energies import CpuEnergies
+from calibatt.energies import CpuEnergies, EnergySource, PackageEnergies
 
 GRID, STEPS = (3, 7, 13), 3  # 273 tokens: two blocks of 128 and a tail of 17
 
 
-class Recording(CpuEnergies):
+class Recording(EnergySource):
     """Keeps what was measured, in the order of the calls."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, source=None):
+        self.source = source or CpuEnergies()
         self.measured = []
 
     def measure(self, q, k, v, geometry, text, epsilon):
-        result = super().measure(q, k, v, geometry, text, epsilon)
+        result = self.source.measure(q, k, v, geometry, text, epsilon)
         self.measured.append((result, text))
         return result
 
@@ -105,6 +106,29 @@ class CalibrateTest(unittest.TestCase):
             for layer in range(len(modules)):
                 q, k = inputs.hunyuan(layer, 2 * step)
                 self.compare(measured[step * len(modules) + layer], q, k, 3)
+
+    def test_energies_that_a_package_leaves_beside_its_attention_are_those_of_the_cpu(self):
+        pipe = tiny.wan()
+        masks = numpy.ones((2, STEPS, tiny.HEADS, 3, 3), dtype=bool)
+        measured = []
+        with tempfile.TemporaryDirectory() as folder:
+            package = self.enterContext(calibatt.load(enable_test.compiled(folder, "any", masks)))
+            for source in (CpuEnergies(), PackageEnergies(package)):
+                recording = Recording(source)
+                with self.calibrate(pipe, energies=recording) as calibration:
+                    with calibration.prompt(f"prompt of {type(source).__name__}"):
+                        out = tiny.run(pipe, 3, GRID, STEPS)
+                measured.append((recording.measured, out))
+        (cpu, plain), (kernels, out) = measured
+        self.assertLess(((out - plain).norm() / plain.norm()).item(), 1e-5)
+        self.assertEqual(len(cpu), len(kernels))
+        for (wanted, _), (got, _) in zip(cpu, kernels):
+            for name in ("energies", "repetition", "row_max"):
+                numpy.testing.assert_allclose(
+                    getattr(got, name), getattr(wanted, name), atol=2e-5, err_msg=name)
+            self.assertEqual(got.out.shape, (1, tiny.HEADS, 273, tiny.HEAD_DIM))
+        with Counts(self.out) as counts:
+            self.assertEqual(counts.info()["prompts"], 2)
 
     def test_the_counts_say_what_was_run(self):
         pipe = tiny.mochi()

@@ -82,6 +82,41 @@ class CpuEnergies(EnergySource):
         return Measured(energies, repetition, row_max)
 
 
+class PackageEnergies(EnergySource):
+    """Left by the dense kernel of a package while it computes the model's attention: on a GPU one of
+    `calibatt compile --calibration`, on the host device any. Of the video tokens alone."""
+
+    def __init__(self, package):
+        self.package = package
+        self._workspace = None
+
+    def measure(self, q, k, v, geometry, text, epsilon):
+        info = self.package.info
+        grid = info["frames"], info["height"], info["width"]
+        if grid != geometry.grid or geometry.max_text:
+            raise Error(f"{self.package.path}: has grid {'x'.join(map(str, grid))} and no text, the capture "
+                        f"has {geometry} and up to {geometry.max_text} of text")
+        if geometry.anchors != _ANCHORS:
+            raise Error(f"anchors is {geometry.anchors}, kernels score against {_ANCHORS}")
+        followers = geometry.grid[1] > _ANCHORS  # where every row is an anchor the score is 0
+        found = self.package.energy(
+            q, k, k if v is None else v, epsilon=epsilon, energies=True, row_max=True,
+            repetition=followers, workspace=self._workspace)
+        self._workspace = found.workspace
+        energies, cover, row_max = (
+            _numpy(tensor[0]) for tensor in (found.energies, found.cover, found.row_max))
+        row_max = row_max.max(axis=1)
+        repetition = _numpy(found.repetition[0]) if followers else 0 * row_max
+        return Measured(energies, repetition, row_max, cover, None if v is None else found.out)
+
+
+_ANCHORS = 5
+
+
+def _numpy(tensor):
+    return tensor.cpu().numpy() if hasattr(tensor, "cpu") else tensor
+
+
 def _on_the_host(tensor):
     """bf16 or float32 on the CPU, contiguous in its last dimension."""
     torch = sys.modules.get("torch")
