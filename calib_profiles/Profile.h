@@ -86,6 +86,9 @@ public:
   const std::string &path() const;
   /// SHA-256 of the file's bytes, lower-case hex.
   Result<std::string> digest() const;
+  /// SHA-256 of what the file has of one layer, masks as they are stored and all statistics but
+  /// row maxima; the same where neither changed.
+  Result<std::string> layerDigest(uint32_t layer) const;
   SiteStats stats(uint32_t layer, uint32_t head, uint32_t step) const;
   bool isRepetitive(uint32_t layer, uint32_t head, uint32_t step) const;
   /// Safe from several threads.

@@ -41,6 +41,24 @@ Result<std::string> ProfileReader::digest() const {
   return toHex(digest);
 }
 
+Result<std::string> ProfileReader::layerDigest(uint32_t layer) const {
+  const ProfileHeader &h = impl->header;
+  if (layer >= h.layers)
+    return Error{fmt::format("{}: layer {} asked for, the profile has {}", path(), layer,
+                             counted(h.layers, "layer"))};
+  Sha256 hash;
+  const uint64_t sites = uint64_t(h.heads) * h.stepCount();
+  for (uint32_t head = 0; head < h.heads; ++head) {
+    const uint64_t entry = uint64_t(layer) * h.heads + head;
+    const uint64_t size = impl->index.load<uint64_t>(entry * 3 + 1);
+    hash.update(fmt::format("{} {}\n", size, impl->index.load<uint64_t>(entry * 3 + 2)));
+    hash.update(impl->pool.data.subspan(impl->index.load<uint64_t>(entry * 3), size));
+  }
+  for (const TensorView *view : {&impl->map, &impl->keptMass, &impl->density, &impl->repetition})
+    hash.update(view->data.subspan(layer * sites * sizeof(float), sites * sizeof(float)));
+  return toHex(hash.finish());
+}
+
 Result<ProfileReader> ProfileReader::open(const std::string &path) {
   Result<SafetensorsReader> file = SafetensorsReader::open(path);
   if (!file)

@@ -3,6 +3,7 @@
 
 #include "ir/Sattn.h"
 
+#include <cstring>
 #include <limits>
 
 using namespace mlir;
@@ -53,28 +54,47 @@ uint32_t tilesOfHead(sattn::RowsOp rows, uint32_t head) {
 
 namespace {
 
-/// The key blocks of every class: the visits of the region where there is one,
-/// so that what is emitted is what the IR shows; else the runs.
-std::vector<std::vector<uint16_t>> lowerClasses(sattn::KernelOp op, sattn::RowsOp rows) {
-  std::vector<std::vector<uint16_t>> classes;
-  classes.reserve(rows.getClasses());
-  if (op.isUnrolled()) {
-    for (auto rowClass : op.getBody().getOps<sattn::RowClassOp>()) {
-      std::vector<uint16_t> &blocks = classes.emplace_back();
-      for (auto visit : rowClass.getBody().getOps<sattn::VisitOp>())
-        blocks.push_back(uint16_t(visit.getBlock()));
-    }
-    return classes;
+/// The schedule of an unrolled kernel: the visits of its region, so that what is emitted is what
+/// the IR shows.
+Schedule lowerVisits(sattn::KernelOp op, sattn::RowsOp rows, const ScheduleMasks &masks) {
+  Schedule schedule;
+  schedule.tokens = masks.tokens;
+  schedule.heads = masks.heads;
+  schedule.queryBlocks = schedule.keyBlocks = masks.blocks();
+  schedule.repetitive = masks.repetitive;
+  schedule.grid = masks.grid;
+  for (auto rowClass : op.getBody().getOps<sattn::RowClassOp>()) {
+    std::vector<uint16_t> &blocks = schedule.classes.emplace_back();
+    for (auto visit : rowClass.getBody().getOps<sattn::VisitOp>())
+      blocks.push_back(uint16_t(visit.getBlock()));
   }
-  ArrayRef<uint16_t> runs = sattn::resourceData<uint16_t>(rows.getRunsAttr());
-  ArrayRef<uint32_t> begins = sattn::resourceData<uint32_t>(rows.getBeginsAttr());
-  for (uint32_t index = 0; index < rows.getClasses(); ++index) {
-    std::vector<uint16_t> &blocks = classes.emplace_back();
-    for (size_t run = begins[index]; run < begins[index + 1]; ++run)
-      for (uint32_t i = runs[2 * run + 1]; i-- > 0;)
-        blocks.push_back(uint16_t(runs[2 * run] + i));
+  ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
+  schedule.rowClass.assign(classOf.begin(), classOf.end());
+  for (uint32_t head = 0; head < masks.heads; ++head)
+    for (uint32_t row = masks.rowsOf(head); row < masks.blocks(); ++row)
+      schedule.rowClass[size_t(head) * masks.blocks() + row] = kAbsentRow;
+  return schedule;
+}
+
+ScheduleMasks lowerMasks(sattn::RowsOp rows, const AttentionSpec &spec) {
+  ScheduleMasks masks;
+  masks.tokens = uint32_t(spec.tokens);
+  masks.heads = rows.getHeads();
+  if (std::optional<ArrayRef<int32_t>> repetitive = rows.getRepetitive()) {
+    masks.grid = anchorGrid(spec);
+    masks.repetitive.resize(masks.heads);
+    for (int32_t head : *repetitive)
+      masks.repetitive[size_t(head)] = 1;
   }
-  return classes;
+  masks.words.resize(masks.rows() * masks.rowWords());
+  ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
+  ArrayRef<uint8_t> bits = sattn::resourceData<uint8_t>(rows.getBits());
+  const size_t rowBytes = sattn::maskRowBytes(rows.getCols());
+  for (uint32_t head = 0; head < masks.heads; ++head)
+    for (uint32_t row = 0; row < masks.rowsOf(head); ++row)
+      std::memcpy(masks.row(head, row).data(),
+                  bits.data() + classOf[size_t(head) * masks.blocks() + row] * rowBytes, rowBytes);
+  return masks;
 }
 
 } // namespace
@@ -103,36 +123,15 @@ FailureOr<LoweredKernel> lowerKernel(sattn::KernelOp op) {
   plan.form = Form(*op.getForm());
   plan.heads = op.getHeads();
 
-  Schedule &schedule = lowered.schedule;
-  schedule.tokens = op.getSpecAttr().getTokens();
-  schedule.heads = rows.getHeads();
-  schedule.queryBlocks = rows.getRows();
-  schedule.keyBlocks = rows.getCols();
-  ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
-  schedule.rowClass.assign(classOf.begin(), classOf.end());
-  schedule.classes = lowerClasses(op, rows);
-  if (rows.getRepetitive()) {
-    schedule.grid = anchorGrid(plan.spec);
-    schedule.repetitive.resize(rows.getHeads());
-  }
-  for (uint32_t head = 0; head < rows.getHeads(); ++head) {
-    uint32_t tiles = tilesOfHead(rows, head);
-    if (rows.isRepetitive(head))
-      schedule.repetitive[head] = 1;
-    for (uint32_t row = 0; row < rows.getRows(); ++row) {
-      uint32_t &rowClass = schedule.rowClass[size_t(head) * rows.getRows() + row];
-      if (row >= tiles)
-        rowClass = kAbsentRow;
-      else
-        lowered.visits += schedule.classes[rowClass].size();
-    }
-  }
-
+  lowered.masks = lowerMasks(rows, plan.spec);
+  lowered.visits = countBits(lowered.masks.words);
   if (op.isUnrolled()) {
-    plan.classes = schedule.classes;
+    Schedule schedule = lowerVisits(op, rows, lowered.masks);
     plan.rowClass = emittedRowClasses(schedule);
+    plan.classes = std::move(schedule.classes);
   } else {
-    plan.scheduleCapacity = scheduleCapacityClass(scheduleImageBytes(schedule, plan.form));
+    lowered.image = buildScheduleImage(lowered.masks, plan.form);
+    plan.scheduleCapacity = scheduleCapacityClass(lowered.image.size());
   }
 
   ArrayRef<uint16_t> order = sattn::resourceData<uint16_t>(op.getOrderAttr());

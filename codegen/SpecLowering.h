@@ -2,7 +2,7 @@
 #pragma once
 
 #include "codegen/KernelPlan.h"
-#include "runtime/format/ScheduleImage.h"
+#include "runtime/format/ScheduleMasks.h"
 
 #include "mlir/Support/LLVM.h"
 
@@ -22,7 +22,8 @@ namespace calibatt {
 /// A kernel op, lowered.
 struct LoweredKernel {
   KernelPlan plan;
-  Schedule schedule; ///< of every form; for Runs and Table the data image is built from it
+  ScheduleMasks masks;         ///< of every form
+  std::vector<uint8_t> image;  ///< Runs and Table: the data image of the masks
   std::vector<uint16_t> order; ///< schedule rows in launch order (PackageWriter::addOrder)
   uint32_t layer = 0, step = 0;
   uint32_t headBase = 0, heads = 0;

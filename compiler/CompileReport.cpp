@@ -88,9 +88,23 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
                {"density", report.density},
                {"data_images", report.dataImages},
                {"data_bytes", report.dataBytes},
+               {"deduplication",
+                {{"sites", uint64_t(report.layers) * report.heads * report.steps},
+                 {"profile_masks", report.profileMasks},
+                 {"masks", report.masks},
+                 {"rows", report.rows},
+                 {"row_classes", report.rowClasses},
+                 {"kernels", report.kernels.size()},
+                 {"code_images", report.codes.size()},
+                 {"data_images", report.dataImages},
+                 {"data_bytes", report.dataBytes},
+                 {"stored_bytes", report.storedScheduleBytes}}},
+               {"cached_layers", report.cachedLayers},
                {"lower_s", report.lowerSeconds},
                {"compile_s", report.compileSeconds},
                {"total_s", report.totalSeconds}};
+  json.update({{"predicted_s", report.predictedSeconds},
+               {"predicted_package_bytes", report.predictedPackageBytes}});
   if (!report.dryRun)
     json.update(
         {{"cached_code_images", report.cachedCodes}, {"package_bytes", report.packageBytes}});
@@ -101,9 +115,6 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
 }
 
 std::string reportText(const CompileReport &report) {
-  double predictedSeconds = 0;
-  for (const CodeSummary &code : report.codes)
-    predictedSeconds += code.predictedSeconds;
   std::string text = fmt::format("{}  {} x {} x {}, {}, density {:.1f} %, {}\n", report.model,
                                  counted(report.layers, "layer"), counted(report.heads, "head"),
                                  counted(report.steps, "step"), counted(report.tokens, "token"),
@@ -120,9 +131,19 @@ std::string reportText(const CompileReport &report) {
   text += fmt::format("  {} of {} and {} ({}).\n", counted(report.kernels.size(), "kernel"),
                       counted(report.codes.size(), "code image"),
                       counted(report.dataImages, "data image"), byteQuantity(report.dataBytes));
+  text += fmt::format("  {} distinct of {}{}; {} distinct of {}; {} to store.\n",
+                      counted(report.profileMasks, "mask"),
+                      counted(uint64_t(report.layers) * report.heads * report.steps, "site"),
+                      report.masks == report.profileMasks
+                          ? ""
+                          : fmt::format(", {} after sharing", counted(report.masks, "mask")),
+                      counted(report.rowClasses, "row"), counted(report.rows, "row"),
+                      byteQuantity(report.storedScheduleBytes));
   if (report.dryRun)
-    text += fmt::format("  Dry run: nothing compiled; predicted {:.1f} s of one core.\n",
-                        predictedSeconds);
+    text +=
+        fmt::format("  Dry run: nothing compiled. Predicted: {:.1f} s without a cache, a package "
+                    "of {}.\n",
+                    report.predictedSeconds, byteQuantity(report.predictedPackageBytes));
   else
     text += fmt::format("  {}: {}, {:.1f} s (lowering {:.1f} s, {} {:.1f} s, {} from the "
                         "cache)\n",

@@ -44,7 +44,14 @@ struct CompileReport {
   std::vector<CodeSummary> codes;
   std::vector<KernelSummary> kernels;
   uint64_t dataImages = 0, dataBytes = 0; ///< distinct
-  uint64_t cachedCodes = 0;
+  /// What is equal and kept once: distinct masks of the profile's sites that are not repetitive,
+  /// layer by layer, and after superset passes; rows of the distinct schedules, and distinct ones.
+  uint64_t profileMasks = 0, masks = 0, rows = 0, rowClasses = 0;
+  uint64_t storedScheduleBytes = 0; ///< of the data images in the package
+  uint64_t cachedCodes = 0, cachedLayers = 0;
+  /// Of the compile that a dry run stands for, nothing of it cached; and of its package.
+  double predictedSeconds = 0;
+  uint64_t predictedPackageBytes = 0;
   uint64_t packageBytes = 0;
   double lowerSeconds = 0, compileSeconds = 0, totalSeconds = 0;
   std::vector<std::string> remarks;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <queue>
 
 namespace calibatt {
@@ -93,7 +94,10 @@ double makespan(std::vector<double> tiles, uint32_t processors) {
   return last;
 }
 
-FormCost estimateCost(const ScheduleShape &shape, Form form) {
+namespace {
+
+/// Everything but the run time, which takes longest to work out.
+FormCost estimateSizes(const ScheduleShape &shape, Form form) {
   FormCost cost;
   double visits = double(shape.classVisits), runs = double(shape.classRuns);
   switch (form) {
@@ -112,10 +116,13 @@ FormCost estimateCost(const ScheduleShape &shape, Form form) {
     cost.dataBytes = imageBytes(shape, form);
     break;
   }
-  const bool isData = cost.dataBytes > 0;
-  cost.codeBytes = (isData ? kDataKernelBytes : kUnrolledKernelBytes) + cost.unrolledBytes;
+  cost.codeBytes =
+      (cost.dataBytes > 0 ? kDataKernelBytes : kUnrolledKernelBytes) + cost.unrolledBytes;
+  return cost;
+}
 
-  const Pace &pace = isData ? kDataPace : kUnrolledPace;
+double estimateMicros(const ScheduleShape &shape, Form form, const FormCost &cost) {
+  const Pace &pace = cost.dataBytes > 0 ? kDataPace : kUnrolledPace;
   double visit = pace.visit * shape.headDim / 128;
   if (form == Form::Full && double(cost.codeBytes) > kInstructionCacheBytes)
     visit *= 1 + kInstructionMissPenalty * (1 - kInstructionCacheBytes / double(cost.codeBytes));
@@ -123,7 +130,14 @@ FormCost estimateCost(const ScheduleShape &shape, Form form) {
   tiles.reserve(shape.tileVisits.size());
   for (uint32_t tileVisits : shape.tileVisits)
     tiles.push_back(pace.tile + visit * tileVisits);
-  cost.micros = kLaunchMicros + pace.start + makespan(std::move(tiles), kProcessors);
+  return kLaunchMicros + pace.start + makespan(std::move(tiles), kProcessors);
+}
+
+} // namespace
+
+FormCost estimateCost(const ScheduleShape &shape, Form form) {
+  FormCost cost = estimateSizes(shape, form);
+  cost.micros = estimateMicros(shape, form, cost);
   return cost;
 }
 
@@ -140,7 +154,7 @@ FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
     return choice;
   }
 
-  FormCost runs = estimateCost(shape, Form::Runs), table = estimateCost(shape, Form::Table);
+  FormCost runs = estimateSizes(shape, Form::Runs), table = estimateSizes(shape, Form::Table);
   bool takeTable = table.dataBytes < runs.dataBytes;
   struct Candidate {
     Form form;
@@ -149,15 +163,17 @@ FormChoice chooseForm(const ScheduleShape &shape, std::optional<Form> forced,
   };
   // From the most unrolled to the least.
   Candidate candidates[] = {
-      {Form::Full, estimateCost(shape, Form::Full), false},
-      {Form::Schedule, estimateCost(shape, Form::Schedule), false},
+      {Form::Full, estimateSizes(shape, Form::Full), false},
+      {Form::Schedule, estimateSizes(shape, Form::Schedule), false},
       {takeTable ? Form::Table : Form::Runs, takeTable ? table : runs, true},
   };
-  double least = candidates[2].cost.micros;
+  double least = std::numeric_limits<double>::infinity();
   for (Candidate &c : candidates) {
     c.allowed = c.allowed || isWithin(c.cost, budget);
-    if (c.allowed)
-      least = std::min(least, c.cost.micros);
+    if (!c.allowed)
+      continue;
+    c.cost.micros = estimateMicros(shape, c.form, c.cost);
+    least = std::min(least, c.cost.micros);
   }
   const Candidate *taken = nullptr;
   std::string rejected;

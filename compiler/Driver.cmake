@@ -5,6 +5,7 @@ add_library(calibatt_compiler STATIC
   Driver.cpp
   KernelBuild.cpp
   KernelCache.cpp
+  LayerCache.cpp
   LayerLowering.cpp
   MemoryGate.cpp)
 target_compile_definitions(calibatt_compiler PRIVATE CALIBATT_VERSION="${PROJECT_VERSION}")

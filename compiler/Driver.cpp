@@ -2,18 +2,18 @@
 #include "compiler/Driver.h"
 
 #include "calib_profiles/Profile.h"
+#include "compiler/CostModel.h"
 #include "compiler/KernelBuild.h"
-#include "compiler/LayerLowering.h"
-#include "compiler/OrderedPool.h"
+#include "compiler/LayerCache.h"
+#include "compiler/MemoryGate.h"
 #include "runtime/format/AtomicFile.h"
-#include "runtime/format/Hash.h"
+#include "runtime/format/OrderedPool.h"
 #include "runtime/format/Quantity.h"
 
 #include <chrono>
 #include <filesystem>
 #include <fmt/format.h>
 #include <optional>
-#include <set>
 #include <unordered_map>
 
 namespace fs = std::filesystem;
@@ -65,9 +65,15 @@ public:
 
 private:
   Status prepare();
+  Result<LoweredLayer> lowerThroughCache(uint32_t layer);
+  void tell(const LoweredLayer &lowered) const;
   Status lower();
+  Status dumpIr(const LoweredLayer &lowered, const std::string &name) const;
   Status takeLayer(uint32_t layer, LoweredLayer lowered);
-  Result<uint32_t> takeKernel(LayerKernel kernel, uint64_t sites);
+  std::vector<uint32_t> takeSchedules(std::vector<StoredSchedule> schedules);
+  Result<uint32_t> takeKernel(LayerKernel kernel, const std::vector<uint32_t> &schedules,
+                              uint64_t sites);
+  void predict();
   Status compile();
   void keepRemark(const std::string &text);
   /// Keeps a remark that no pass has told already, and tells it.
@@ -77,11 +83,12 @@ private:
   const CompileEvents &events;
   std::optional<ProfileReader> profile;
   std::optional<KernelBuild> build;
-  std::optional<PackageWriter> writer;                ///< not in a dry run
+  std::optional<LayerCache> layers;
+  std::atomic<uint32_t> cachedLayers{0};
+  std::optional<PackageWriter> writer;                ///< in a dry run only for what it counts
   std::vector<KernelSource> sources;                  ///< distinct
   std::unordered_map<std::string, uint32_t> sourceOf; ///< by symbol
   std::vector<KernelRecord> records;
-  std::set<Sha256Digest> dataDigests;
   struct Route {
     uint32_t layer, head, step, kernel;
   };
@@ -97,8 +104,7 @@ void Compile::remark(const std::string &text) {
 
 void Compile::keepRemark(const std::string &text) {
   report.remarks.push_back(text);
-  if (writer)
-    writer->addRemark(text);
+  writer->addRemark(text);
 }
 
 /// Everything that can fail early: before hours of lowering, not after.
@@ -126,8 +132,23 @@ Status Compile::prepare() {
   report.heads = header.heads;
   report.steps = header.stepCount();
   report.tokens = header.tokens();
-  if (options.dryRun)
+  if (!options.cacheFolder.empty()) {
+    auto store = ContentStore::open(options.cacheFolder);
+    if (!store)
+      return store.takeError();
+    layers.emplace(store.take());
+  }
+  Manifest manifest;
+  manifest.problem = problemOf(header);
+  manifest.granularity = options.perHead ? "head" : "step";
+  manifest.repetition = {header.criterion.gamma, header.criterion.anchors};
+  manifest.archs = {options.arch};
+  if (options.shareStepsTau > 0)
+    manifest.supersetPasses.push_back({kShareStepsPass, options.shareStepsTau});
+  if (options.dryRun) {
+    writer.emplace(std::move(manifest));
     return {};
+  }
 
   std::error_code ignored;
   if (fs::equivalent(options.profile, options.output, ignored))
@@ -145,14 +166,7 @@ Status Compile::prepare() {
   auto digest = profile->digest();
   if (!digest)
     return digest.takeError();
-  Manifest manifest;
-  manifest.problem = problemOf(header);
-  manifest.granularity = options.perHead ? "head" : "step";
-  manifest.repetition = {header.criterion.gamma, header.criterion.anchors};
-  manifest.archs = {options.arch};
   manifest.profileDigest = digest.take();
-  if (options.shareStepsTau > 0)
-    manifest.supersetPasses.push_back({kShareStepsPass, options.shareStepsTau});
   manifest.toolchain = fmt::format("calibatt {}, {}", CALIBATT_VERSION, build->toolchain());
   manifest.toolchainDigest = build->toolchainDigest();
   manifest.minDriver = build->minDriver();
@@ -160,8 +174,27 @@ Status Compile::prepare() {
   return {};
 }
 
+/// Returns their indices in the package, and counts what is new.
+std::vector<uint32_t> Compile::takeSchedules(std::vector<StoredSchedule> schedules) {
+  struct Bytes {
+    uint64_t image, stored;
+  };
+  std::vector<Bytes> bytes;
+  for (const StoredSchedule &schedule : schedules)
+    bytes.push_back({schedule.imageBytes, schedule.content.frame.size()});
+  std::vector<uint32_t> indices = writer->addSchedules(std::move(schedules));
+  for (size_t i = 0; i < indices.size(); ++i)
+    if (indices[i] >= report.dataImages) {
+      report.dataImages = indices[i] + 1;
+      report.dataBytes += bytes[i].image;
+      report.storedScheduleBytes += bytes[i].stored;
+    }
+  return indices;
+}
+
 /// Returns the kernel's index.
-Result<uint32_t> Compile::takeKernel(LayerKernel kernel, uint64_t sites) {
+Result<uint32_t> Compile::takeKernel(LayerKernel kernel, const std::vector<uint32_t> &schedules,
+                                     uint64_t sites) {
   auto [entry, isNew] = sourceOf.try_emplace(kernel.symbol, uint32_t(sources.size()));
   KernelSummary summary;
   summary.code = entry->second;
@@ -186,15 +219,10 @@ Result<uint32_t> Compile::takeKernel(LayerKernel kernel, uint64_t sites) {
 
   KernelRecord record = kernel.record;
   record.code = entry->second;
-  if (writer) {
-    if (!kernel.data.empty())
-      record.data = writer->addData(kernel.data);
+  if (kernel.schedule != kNone)
+    record.data = schedules[kernel.schedule];
+  if (record.orderRule == TileOrder::Stored)
     record.order = writer->addOrder(kernel.order);
-  }
-  if (!kernel.data.empty() && dataDigests.insert(sha256(kernel.data)).second) {
-    ++report.dataImages;
-    report.dataBytes += kernel.data.size();
-  }
   summary.dense = record.layer == kNone;
   summary.layer = summary.dense ? 0 : record.layer;
   summary.step = summary.dense ? 0 : record.step;
@@ -202,7 +230,7 @@ Result<uint32_t> Compile::takeKernel(LayerKernel kernel, uint64_t sites) {
   summary.heads = record.heads;
   summary.sites = sites;
   summary.visits = record.visits;
-  summary.dataBytes = kernel.data.size();
+  summary.dataBytes = kernel.dataBytes;
   summary.predictedMicros = record.predictedMicros;
   summary.reason = record.reason;
   report.kernels.push_back(std::move(summary));
@@ -210,43 +238,98 @@ Result<uint32_t> Compile::takeKernel(LayerKernel kernel, uint64_t sites) {
   return uint32_t(records.size() - 1);
 }
 
+Status Compile::dumpIr(const LoweredLayer &lowered, const std::string &name) const {
+  if (options.dumpFolder.empty())
+    return {};
+  auto text = irText(lowered);
+  return text ? writeText(options.dumpFolder + "/" + name, *text) : Status(text.takeError());
+}
+
 Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
-  if (!options.dumpFolder.empty())
-    if (Status s =
-            writeText(fmt::format("{}/layer{:03}.mlir", options.dumpFolder, layer), lowered.ir);
-        !s)
-      return s;
+  if (Status s = dumpIr(lowered, fmt::format("layer{:03}.mlir", layer)); !s)
+    return s;
   std::vector<uint64_t> sites(lowered.kernels.size(), 0);
   for (const SiteRoute &route : lowered.routes)
     ++sites[route.kernel];
+  const std::vector<uint32_t> schedules = takeSchedules(std::move(lowered.schedules));
   std::vector<uint32_t> numbers;
   for (size_t i = 0; i < lowered.kernels.size(); ++i) {
-    auto number = takeKernel(std::move(lowered.kernels[i]), sites[i]);
+    auto number = takeKernel(std::move(lowered.kernels[i]), schedules, sites[i]);
     if (!number)
       return number.takeError();
     numbers.push_back(*number);
   }
   for (const SiteRoute &route : lowered.routes)
     routes.push_back({layer, route.head, route.step, numbers[route.kernel]});
+  report.profileMasks += lowered.dedup.profileMasks;
+  report.masks += lowered.dedup.masks;
+  report.rows += lowered.dedup.rows;
+  report.rowClasses += lowered.dedup.rowClasses;
   for (const std::string &text : lowered.remarks)
     keepRemark(text);
   for (uint32_t head = 0; head < report.heads; ++head)
     for (uint32_t step = 0; step < report.steps; ++step) {
       SiteStats stats = profile->stats(layer, head, step);
       report.density += stats.density;
-      if (writer)
-        writer->setStats(layer, head, step, {stats.keptMass, stats.density, stats.repetition});
+      writer->setStats(layer, head, step, {stats.keptMass, stats.density, stats.repetition});
     }
-  if (writer)
-    writer->setIr(layer, lowered.ir);
+  writer->setIr(layer, std::move(lowered.storedIr));
   return {};
 }
 
+/// What lowering a layer takes, in times of its masks: they are decoded, in the IR, and as rows and
+/// runs of every step. Measured at 480p and 720p.
+constexpr uint64_t kLoweringMasks = 6;
+
+Result<LoweredLayer> Compile::lowerThroughCache(uint32_t layer) {
+  if (!layers)
+    return lowerLayer(*profile, layer, options);
+  auto key = LayerCache::key(*profile, layer, options);
+  if (!key)
+    return key.takeError();
+  auto find = [&] {
+    auto found = layers->find(*key);
+    cachedLayers += found.has_value();
+    return found;
+  };
+  if (auto found = find())
+    return std::move(*found);
+  const ContentStore::Lock lock = layers->lock(*key, events.cancel);
+  if (auto found = find())
+    return std::move(*found);
+  if (events.cancelled())
+    return Error{"interrupted"};
+  auto lowered = lowerLayer(*profile, layer, options);
+  // The package does not need the cache: a full disk there costs time, not the compile.
+  if (lowered)
+    if (Status stored = layers->put(*key, *lowered); !stored && events.warning)
+      events.warning("cache: " + stored.message());
+  return lowered;
+}
+
+/// What the passes had to say, as soon as the layer is there.
+void Compile::tell(const LoweredLayer &lowered) const {
+  for (const std::string &text : lowered.warnings)
+    if (events.warning)
+      events.warning(options.profile + text);
+  for (const std::string &text : lowered.remarks)
+    if (events.layerRemark)
+      events.layerRemark(text);
+}
+
 Status Compile::lower() {
+  const ProfileHeader &header = profile->header();
+  const uint64_t layerBytes = kLoweringMasks * header.heads * header.stepCount() * header.blocks() *
+                              ((header.blocks() + 7) / 8);
+  MemoryGate memory(availableMemory() / 8 * 7);
   auto work = [&](size_t layer) -> Result<LoweredLayer> {
+    const MemoryGate::Room room(memory, layerBytes);
     if (events.cancelled())
       return Error{"interrupted"};
-    return lowerLayer(*profile, uint32_t(layer), options, events);
+    auto lowered = lowerThroughCache(uint32_t(layer));
+    if (lowered)
+      tell(*lowered);
+    return lowered;
   };
   Status status = runOrdered(report.layers, options.jobs, work,
                              [&](size_t layer, LoweredLayer lowered) -> Status {
@@ -256,6 +339,7 @@ Status Compile::lower() {
                              });
   if (!status)
     return status;
+  report.cachedLayers = cachedLayers;
   uint64_t all = uint64_t(report.layers) * report.heads * report.steps, repetitive = 0;
   for (uint32_t layer = 0; layer < report.layers; ++layer)
     for (uint32_t head = 0; head < report.heads; ++head)
@@ -266,18 +350,36 @@ Status Compile::lower() {
     remark(fmt::format("{} of {} {} repetitive", repetitive, counted(all, "site"),
                        repetitive == 1 ? "is" : "are"));
 
-  auto dense = lowerDenseKernel(*profile, options, events);
+  auto dense = lowerDenseKernel(*profile, options);
   if (!dense)
     return dense.takeError();
-  if (!options.dumpFolder.empty())
-    if (Status s = writeText(options.dumpFolder + "/dense.mlir", dense->ir); !s)
-      return s;
-  auto number = takeKernel(std::move(dense->kernels.front()), 0);
+  if (Status s = dumpIr(*dense, "dense.mlir"); !s)
+    return s;
+  const std::vector<uint32_t> schedules = takeSchedules(std::move(dense->schedules));
+  auto number = takeKernel(std::move(dense->kernels.front()), schedules, 0);
   if (!number)
     return number.takeError();
-  if (writer)
-    writer->setDenseKernel(*number);
+  writer->setDenseKernel(*number);
   return {};
+}
+
+/// Lowering has been done by now, and most of the package is there: what is not is predicted from
+/// the code that the cost model predicts. Measured on packages of every form: a byte of code is a
+/// third of one in its compressed image, and as much again of PTX and CUDA text.
+void Compile::predict() {
+  constexpr double kImageShare = 0.35, kTextShare = 0.35;
+  constexpr uint64_t kSiteBytes = 16, kKernelBytes = 52, kDataBytes = 84, kHeaderBytes = 8192;
+  std::vector<double> seconds;
+  uint64_t bytes = kHeaderBytes + writer->storedBytes() + kDataBytes * report.dataImages +
+                   kSiteBytes * report.layers * report.heads * report.steps;
+  for (const KernelSummary &kernel : report.kernels)
+    bytes += kKernelBytes + kernel.reason.size();
+  for (const CodeSummary &code : report.codes) {
+    seconds.push_back(code.predictedSeconds);
+    bytes += uint64_t((kImageShare + kTextShare) * double(code.predictedBytes));
+  }
+  report.predictedPackageBytes = bytes;
+  report.predictedSeconds = report.lowerSeconds + makespan(std::move(seconds), options.jobs);
 }
 
 Status Compile::compile() {
@@ -317,6 +419,7 @@ Result<CompileReport> Compile::run() {
   if (Status status = lower(); !status)
     return status.takeError();
   report.lowerSeconds = secondsSince(lowering);
+  predict();
   if (!options.dryRun) {
     auto compiling = Clock::now();
     if (Status status = compile(); !status)

@@ -7,8 +7,8 @@
 #include "codegen/TargetInfo.h"
 #include "compiler/KernelCache.h"
 #include "compiler/MemoryGate.h"
-#include "compiler/OrderedPool.h"
 #include "runtime/format/Hash.h"
+#include "runtime/format/OrderedPool.h"
 
 #include <chrono>
 #include <fmt/format.h>

@@ -5,8 +5,10 @@
 #include "codegen/SpecLowering.h"
 #include "compiler/Pipeline.h"
 #include "ir/Sattn.h"
+#include "runtime/format/Zstd.h"
 
 #include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/Verifier.h"
 #include "mlir/Pass/PassManager.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/Support/raw_ostream.h"
@@ -23,37 +25,27 @@ std::string locatedText(Diagnostic &diagnostic) {
   return where.empty() ? diagnostic.str() : where + ": " + diagnostic.str();
 }
 
-/// Keeps the errors of one context as text, and tells everything else as it comes.
+/// Keeps the errors and warnings of one context as text. Remarks are in the module.
 class Diagnostics {
 public:
-  Diagnostics(MLIRContext &context, const CompileEvents &events)
-      : handler(&context, [this, &events](Diagnostic &diagnostic) {
-          switch (diagnostic.getSeverity()) {
-          case DiagnosticSeverity::Error:
-            if (!text.empty())
-              text += '\n';
-            text += locatedText(diagnostic);
-            break;
-          case DiagnosticSeverity::Warning:
-            if (events.warning)
-              events.warning(locatedText(diagnostic));
-            break;
-          case DiagnosticSeverity::Remark:
-            // Its own text names the site, as it does in the report.
-            if (events.layerRemark)
-              events.layerRemark(diagnostic.str());
-            break;
-          case DiagnosticSeverity::Note:
-            break;
-          }
+  Diagnostics(MLIRContext &context, const std::string &path)
+      : handler(&context, [this, &path](Diagnostic &diagnostic) {
+          const std::string located = locatedText(diagnostic);
+          if (diagnostic.getSeverity() == DiagnosticSeverity::Error)
+            text += text.empty() ? located : '\n' + located;
+          else if (diagnostic.getSeverity() == DiagnosticSeverity::Warning)
+            warnings.push_back(located.starts_with(path) ? located.substr(path.size())
+                                                         : ": " + located);
           return success();
         }) {}
 
   Error error(const char *what) const { return Error{text.empty() ? what : text}; }
+  std::vector<std::string> takeWarnings() { return std::move(warnings); }
 
 private:
   ScopedDiagnosticHandler handler;
   std::string text;
+  std::vector<std::string> warnings;
 };
 
 PipelineOptions pipelineOptions(const CompileOptions &options) {
@@ -69,23 +61,34 @@ PipelineOptions pipelineOptions(const CompileOptions &options) {
   return pipeline;
 }
 
-LayerKernel finishKernel(const LoweredKernel &lowered) {
+Result<LayerKernel> finishKernel(LoweredKernel lowered, TileOrder rule,
+                                 ScheduleEncoder &schedules) {
   LayerKernel kernel;
   kernel.symbol = kernelSymbol(lowered.plan);
   kernel.cuda = emitKernel(lowered.plan);
   kernel.form = lowered.plan.form;
   kernel.dynamicSmem = uint32_t(smemBytes(lowered.plan.spec));
   kernel.persistent = lowered.plan.spec.persistent;
-  if (kernel.form == Form::Runs || kernel.form == Form::Table)
-    kernel.data = buildScheduleImage(lowered.schedule, kernel.form);
-  kernel.order = lowered.order;
+  if (!lowered.image.empty()) {
+    if (lowered.order == orderTiles(rule, rowVisits(lowered.image), lowered.masks.blocks())) {
+      kernel.record.orderRule = rule;
+      lowered.order.clear();
+    }
+    Result<uint32_t> stored =
+        schedules.add(std::move(lowered.masks), lowered.image, lowered.headBase);
+    if (!stored)
+      return stored.takeError();
+    kernel.schedule = *stored;
+    kernel.dataBytes = lowered.image.size();
+  }
+  kernel.order = std::move(lowered.order);
   kernel.record.layer = lowered.dense ? kNone : lowered.layer;
   kernel.record.step = lowered.dense ? kNone : lowered.step;
   kernel.record.headBase = lowered.headBase;
   kernel.record.heads = lowered.heads;
   kernel.record.visits = lowered.visits;
   kernel.record.predictedMicros = lowered.predictedMicros;
-  kernel.record.reason = lowered.reason;
+  kernel.record.reason = std::move(lowered.reason);
   kernel.predictedCodeBytes = lowered.predictedCodeBytes;
   kernel.predictedSeconds = lowered.predictedCompileSeconds;
   return kernel;
@@ -93,44 +96,65 @@ LayerKernel finishKernel(const LoweredKernel &lowered) {
 
 /// Runs the passes on an imported module and takes what a package needs.
 Result<LoweredLayer> finishModule(ModuleOp module, const CompileOptions &options,
-                                  const Diagnostics &diagnostics) {
+                                  Diagnostics &diagnostics) {
+  LoweredLayer layer;
+  auto count = [&](auto ops) { return uint64_t(std::distance(ops.begin(), ops.end())); };
+  layer.dedup.sites = count(module.getOps<sattn::SiteOp>());
+  layer.dedup.profileMasks = count(module.getOps<sattn::MaskOp>());
   PassManager manager(module.getContext());
+  // Once at the end instead of after each pass: row data are most of a compile's bytes.
+  manager.enableVerifier(false);
   buildSattnPipeline(manager, pipelineOptions(options));
-  if (failed(manager.run(module)))
+  if (failed(manager.run(module)) || failed(verify(module)))
     return diagnostics.error("the passes failed without saying why");
 
-  LoweredLayer layer;
+  layer.dedup.masks = count(module.getOps<sattn::MaskOp>());
+  for (auto rows : module.getOps<sattn::RowsOp>()) {
+    layer.dedup.rows += uint64_t(rows.getHeads()) * rows.getRows();
+    layer.dedup.rowClasses += rows.getClasses();
+  }
+  ScheduleEncoder schedules;
+  const TileOrder rule = options.tileOrder == "heads" ? TileOrder::Heads : TileOrder::Longest;
   llvm::DenseMap<StringRef, size_t> kernels;
   for (auto op : module.getOps<sattn::KernelOp>()) {
     FailureOr<LoweredKernel> lowered = lowerKernel(op);
     if (failed(lowered))
       return diagnostics.error("a kernel could not be lowered");
     kernels[op.getSymName()] = layer.kernels.size();
-    layer.kernels.push_back(finishKernel(*lowered));
+    Result<LayerKernel> kernel = finishKernel(std::move(*lowered), rule, schedules);
+    if (!kernel)
+      return kernel.takeError();
+    layer.kernels.push_back(kernel.take());
   }
+  layer.schedules = schedules.take();
   for (auto op : module.getOps<sattn::RouteOp>())
     layer.routes.push_back({op.getHead(), op.getStep(), kernels.lookup(op.getKernel())});
-  layer.ir = moduleText(module);
+  const std::string ir = moduleText(module);
+  Result<CompressedItem> storedIr =
+      compressItem(std::span(reinterpret_cast<const uint8_t *>(ir.data()), ir.size()));
+  if (!storedIr)
+    return storedIr.takeError();
+  layer.storedIr = storedIr.take();
   layer.remarks = remarksOf(module);
+  layer.warnings = diagnostics.takeWarnings();
   return layer;
 }
 
 } // namespace
 
 Result<LoweredLayer> lowerLayer(const ProfileReader &profile, uint32_t layer,
-                                const CompileOptions &options, const CompileEvents &events) {
+                                const CompileOptions &options) {
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  Diagnostics diagnostics(context, events);
+  Diagnostics diagnostics(context, profile.path());
   FailureOr<OwningOpRef<ModuleOp>> module = importLayer(profile, layer, context);
   if (failed(module))
     return diagnostics.error("the import failed without saying why");
   return finishModule(**module, options, diagnostics);
 }
 
-Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const CompileOptions &options,
-                                      const CompileEvents &events) {
+Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const CompileOptions &options) {
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  Diagnostics diagnostics(context, events);
+  Diagnostics diagnostics(context, profile.path());
   OwningOpRef<ModuleOp> module = buildDenseModule(profile.header(), profile.path(), context);
   if (!module)
     return diagnostics.error("no dense kernel, and no reason");
@@ -144,6 +168,14 @@ Result<LoweredLayer> lowerDenseKernel(const ProfileReader &profile, const Compil
     return Error{profile.path() + ": the dense module has " +
                  std::to_string(layer->kernels.size()) + " kernels, wanted 1"};
   return layer;
+}
+
+Result<std::string> irText(const LoweredLayer &layer) {
+  const CompressedItem &item = layer.storedIr;
+  auto text = zstdDecompress(std::span(item.frame).first(item.frameBytes), item.rawBytes, "IR");
+  if (!text)
+    return text.takeError();
+  return std::string(text->begin(), text->end());
 }
 
 } // namespace calibatt

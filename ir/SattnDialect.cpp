@@ -8,7 +8,7 @@
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/TypeSwitch.h"
 
-#include <bit>
+#include <cstring>
 
 #include "ir/SattnDialect.cpp.inc"
 
@@ -145,8 +145,15 @@ template ArrayRef<uint32_t> resourceData<uint32_t>(DenseResourceElementsAttr);
 
 uint32_t countKept(ArrayRef<uint8_t> row) {
   uint32_t kept = 0;
-  for (uint8_t byte : row)
-    kept += uint32_t(std::popcount(byte));
+  // Without the library call that a baseline x86-64 build makes of std::popcount.
+  for (; !row.empty(); row = row.drop_front(std::min<size_t>(row.size(), 8))) {
+    uint64_t word = 0;
+    std::memcpy(&word, row.data(), std::min<size_t>(row.size(), 8));
+    word -= word >> 1 & 0x5555555555555555u;
+    word = (word & 0x3333333333333333u) + (word >> 2 & 0x3333333333333333u);
+    word = (word + (word >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
+    kept += uint32_t(word * 0x0101010101010101u >> 56);
+  }
   return kept;
 }
 

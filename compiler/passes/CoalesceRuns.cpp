@@ -3,6 +3,8 @@
 
 #include "runtime/format/ScheduleLayout.h"
 
+#include "llvm/ADT/bit.h"
+
 using namespace mlir;
 
 namespace calibatt {
@@ -12,21 +14,35 @@ namespace calibatt {
 
 namespace {
 
-/// Appends (first block, blocks) of every run of `row`, from the last to the first.
+/// Appends (first block, blocks) of every run of `row`, from the last to the first. Eight bytes of
+/// the row at a time, because a model has hundreds of millions of visits.
 void appendRuns(ArrayRef<uint8_t> row, std::vector<uint16_t> &runs) {
-  size_t begin = runs.size();
-  sattn::forEachKeptDescending(row, [&](uint32_t block) {
-    if (runs.size() > begin) {
-      uint16_t &first = runs[runs.size() - 2], &blocks = runs.back();
-      if (block + 1 == first && blocks < kMaxRunBlocks) {
-        --first;
-        ++blocks;
-        return;
+  size_t first = runs.size();
+  for (size_t end = row.size(); end > 0;) {
+    const size_t begin = (end - 1) / 8 * 8;
+    uint64_t word = 0;
+    for (size_t byte = end; byte-- > begin;)
+      word = word << 8 | row[byte];
+    while (word) {
+      const unsigned top = 63 - unsigned(llvm::countl_zero(word));
+      unsigned blocks = unsigned(llvm::countl_one(word << (63 - top)));
+      word &= ~(((blocks == 64 ? 0 : uint64_t(1) << blocks) - 1) << (top + 1 - blocks));
+      unsigned block = unsigned(begin) * 8 + top + 1 - blocks;
+      // A run that ends where the one before begins is more of that, as long as a word can say so.
+      if (runs.size() > first && block + blocks == runs[runs.size() - 2]) {
+        const unsigned more = std::min(blocks, kMaxRunBlocks - runs.back());
+        runs[runs.size() - 2] -= uint16_t(more);
+        runs.back() += uint16_t(more);
+        blocks -= more;
+      }
+      for (; blocks; blocks -= std::min(blocks, kMaxRunBlocks)) {
+        const unsigned taken = std::min(blocks, kMaxRunBlocks);
+        runs.push_back(uint16_t(block + blocks - taken));
+        runs.push_back(uint16_t(taken));
       }
     }
-    runs.push_back(uint16_t(block));
-    runs.push_back(1);
-  });
+    end = begin;
+  }
 }
 
 struct CoalesceRunsPass : impl::CoalesceRunsBase<CoalesceRunsPass> {

@@ -2,11 +2,9 @@
 #include "compiler/passes/Passes.h"
 
 #include "codegen/SpecLowering.h"
+#include "runtime/format/TileOrder.h"
 
 #include "llvm/ADT/DenseMap.h"
-
-#include <numeric>
-#include <tuple>
 
 using namespace mlir;
 
@@ -17,10 +15,8 @@ namespace calibatt {
 
 namespace {
 
-/// Row ids in launch order. Ids are head-major, and the sorts are stable: rows
-/// of one length stay in the order of their queries. The rows that a repetitive
-/// head does not have come last: their CTAs end at once.
-std::vector<uint16_t> orderOf(sattn::RowsOp rows, bool headByHead) {
+/// Row ids in launch order. Ids are head-major.
+std::vector<uint16_t> orderOf(sattn::RowsOp rows, TileOrder rule) {
   size_t rowBytes = sattn::maskRowBytes(rows.getCols());
   ArrayRef<uint8_t> bits = sattn::resourceData<uint8_t>(rows.getBits());
   std::vector<uint32_t> classVisits;
@@ -28,23 +24,12 @@ std::vector<uint16_t> orderOf(sattn::RowsOp rows, bool headByHead) {
     classVisits.push_back(sattn::countKept(bits.slice(index * rowBytes, rowBytes)));
   ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());
   std::vector<uint32_t> visits(classOf.size());
-  std::vector<uint64_t> headVisits(rows.getHeads());
   for (uint32_t head = 0; head < rows.getHeads(); ++head)
-    for (uint32_t tile = 0; tile < tilesOfHead(rows, head); ++tile) {
+    for (uint32_t tile = 0, tiles = tilesOfHead(rows, head); tile < tiles; ++tile) {
       size_t row = size_t(head) * rows.getRows() + tile;
       visits[row] = classVisits[classOf[row]];
-      headVisits[head] += visits[row];
     }
-  // What is launched earlier compares less.
-  auto key = [&](uint16_t row) {
-    uint32_t head = row / rows.getRows();
-    return std::tuple(visits[row] == 0, headByHead ? ~headVisits[head] : 0, headByHead ? head : 0,
-                      ~visits[row]);
-  };
-  std::vector<uint16_t> order(classOf.size());
-  std::iota(order.begin(), order.end(), uint16_t(0));
-  llvm::stable_sort(order, [&](uint16_t a, uint16_t b) { return key(a) < key(b); });
-  return order;
+  return orderTiles(rule, visits, rows.getRows());
 }
 
 struct OrderTilesPass : impl::OrderTilesBase<OrderTilesPass> {
@@ -69,8 +54,9 @@ struct OrderTilesPass : impl::OrderTilesBase<OrderTilesPass> {
       }
       DenseResourceElementsAttr &tiles = orders[rows];
       if (!tiles)
-        tiles = sattn::makeResource<uint16_t>(&getContext(), (rows.getSymName() + "_order").str(),
-                                              orderOf(rows, order == "heads"));
+        tiles = sattn::makeResource<uint16_t>(
+            &getContext(), (rows.getSymName() + "_order").str(),
+            orderOf(rows, order == "heads" ? TileOrder::Heads : TileOrder::Longest));
       kernel.setOrderAttr(tiles);
     }
   }

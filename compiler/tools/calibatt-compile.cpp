@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -60,12 +61,18 @@ public:
   explicit Progress(bool json) : json(json) {}
 
   void show(std::string_view phase, size_t done, size_t total) {
-    if (json)
-      return line({{"event", "progress"}, {"phase", phase}, {"done", done}, {"total", total}});
-    if (!terminal)
+    if (!json && !terminal)
       return;
+    const std::optional<double> left = secondsLeft(phase, done, total);
+    if (json)
+      return line({{"event", "progress"},
+                   {"phase", phase},
+                   {"done", done},
+                   {"total", total},
+                   {"left_s", left ? nlohmann::ordered_json(*left) : nlohmann::ordered_json()}});
     std::lock_guard lock(mutex);
-    fmt::print(stderr, "\r\033[K{} {}/{}", phase, done, total);
+    fmt::print(stderr, "\r\033[K{} {}/{}{}", phase, done, total,
+               left ? fmt::format(", about {:.0f} s left", *left) : "");
     std::fflush(stderr);
     shown = true;
   }
@@ -83,6 +90,20 @@ public:
   }
 
 private:
+  /// Of the phase, at the pace so far: nothing before it has one.
+  std::optional<double> secondsLeft(std::string_view phase, size_t done, size_t total) {
+    std::lock_guard lock(mutex);
+    const auto now = std::chrono::steady_clock::now();
+    if (phase != current) {
+      current = phase;
+      begin = now;
+      doneBefore = done;
+    }
+    const std::chrono::duration<double> elapsed = now - begin;
+    if (done <= doneBefore || elapsed.count() < 1)
+      return std::nullopt;
+    return elapsed.count() * double(total - done) / double(done - doneBefore);
+  }
   void line(const nlohmann::ordered_json &event) {
     std::lock_guard lock(mutex);
     fmt::print(stderr, "{}\n", jsonText(event));
@@ -96,6 +117,9 @@ private:
 
   const bool json;
   std::mutex mutex;
+  std::string current; ///< phase, and when it was told first
+  std::chrono::steady_clock::time_point begin;
+  size_t doneBefore = 0;
   bool terminal = isatty(2) != 0;
   bool shown = false;
 };

@@ -11,7 +11,6 @@ namespace {
 /// decode much more than it, yet similar neighbours should share a frame.
 constexpr uint64_t kChunkBytes = 256 << 10;
 constexpr uint64_t kMaxChunkBytes = uint64_t(1) << 30;
-constexpr int kLevel = 12;
 
 uint64_t hashBytes(ChunkHash hash) { return hash == ChunkHash::Sha256 ? 32 : 16; }
 
@@ -36,15 +35,37 @@ uint64_t padded(uint64_t bytes) {
 
 } // namespace
 
-Result<ChunkPoolWriter::Chunk> ChunkPoolWriter::compress(std::span<const uint8_t> raw) {
-  Result<std::vector<uint8_t>> frame = zstdCompress(raw, kLevel);
+Result<CompressedItem> compressItem(std::span<const uint8_t> raw, int level) {
+  Result<std::vector<uint8_t>> frame = zstdCompress(raw, level);
   if (!frame)
     return frame.takeError();
-  Chunk chunk{frame.take(), 0, raw.size()};
-  chunk.frameBytes = chunk.frame.size();
-  chunk.frame.resize(padded(chunk.frameBytes));
-  chunk.frame.shrink_to_fit();
-  return chunk;
+  CompressedItem item{frame.take(), 0, raw.size()};
+  item.frameBytes = item.frame.size();
+  item.frame.resize(padded(item.frameBytes));
+  item.frame.shrink_to_fit();
+  return item;
+}
+
+/// Compresses what is pending, if anything is.
+void ChunkPoolWriter::closeChunk() {
+  if (items.empty() || items.back().chunk != chunks.size())
+    return;
+  Result<CompressedItem> chunk = compressItem(pending);
+  if (chunk) {
+    stored += chunk->frame.size();
+    chunks.push_back(chunk.take());
+  } else if (outcome) {
+    outcome = chunk.takeError();
+  }
+  pending.clear();
+}
+
+uint32_t ChunkPoolWriter::append(CompressedItem item) {
+  closeChunk();
+  stored += item.frame.size();
+  items.push_back({chunks.size(), 0, item.rawBytes});
+  chunks.push_back(std::move(item));
+  return count() - 1;
 }
 
 uint32_t ChunkPoolWriter::add(std::span<const uint8_t> bytes) {
@@ -54,14 +75,8 @@ uint32_t ChunkPoolWriter::add(std::span<const uint8_t> bytes) {
   if (bytes.size() > kMaxChunkBytes && outcome)
     outcome = Error{fmt::format("{}: item {} has {} bytes, at most {} are allowed", name, count(),
                                 bytes.size(), kMaxChunkBytes)};
-  if (!pending.empty() && pending.size() + bytes.size() > kChunkBytes) {
-    Result<Chunk> chunk = compress(pending);
-    if (chunk)
-      chunks.push_back(chunk.take());
-    else if (outcome)
-      outcome = chunk.takeError();
-    pending.clear();
-  }
+  if (!pending.empty() && pending.size() + bytes.size() > kChunkBytes)
+    closeChunk();
   items.push_back({chunks.size(), pending.size(), bytes.size()});
   pending.insert(pending.end(), bytes.begin(), bytes.end());
   return entry->second;
@@ -77,17 +92,17 @@ Status ChunkPoolWriter::writePool(SafetensorsWriter &out, std::vector<Table> &ta
     return stream.takeError();
   std::vector<uint64_t> sizes, entries;
   std::vector<uint8_t> hashes;
-  auto append = [&](const Chunk &chunk) {
+  auto append = [&](const CompressedItem &chunk) {
     sizes.insert(sizes.end(), {chunk.frameBytes, chunk.rawBytes});
     appendDigest(hashes, hash, chunk.frame);
     return out.append(*stream, chunk.frame);
   };
-  for (const Chunk &chunk : chunks)
+  for (const CompressedItem &chunk : chunks)
     if (Status status = append(chunk); !status)
       return status;
   // An item of no bytes needs a chunk, too.
   if (!items.empty() && items.back().chunk == chunks.size()) {
-    Result<Chunk> last = compress(pending);
+    Result<CompressedItem> last = compressItem(pending);
     if (!last)
       return last.takeError();
     if (Status status = append(*last); !status)

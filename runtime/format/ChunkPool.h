@@ -22,6 +22,14 @@ namespace calibatt {
 /// Which digest guards the chunks.
 enum class ChunkHash { Xxh128, Sha256 };
 
+/// An item that was compressed on its own, in whichever thread.
+struct CompressedItem {
+  std::vector<uint8_t> frame; ///< zero-padded
+  uint64_t frameBytes = 0, rawBytes = 0;
+};
+constexpr int kDefaultChunkLevel = 12;
+Result<CompressedItem> compressItem(std::span<const uint8_t> raw, int level = kDefaultChunkLevel);
+
 /// Items are deduplicated by content. Chunks are compressed as they fill up, so
 /// that a big package is never held decoded.
 class ChunkPoolWriter {
@@ -31,6 +39,10 @@ public:
   /// Returns the item's number: the same for the same bytes.
   uint32_t add(std::span<const uint8_t> bytes);
   uint32_t add(const std::string &text);
+  /// A chunk of its own; not deduplicated.
+  uint32_t append(CompressedItem item);
+  /// Bytes of the chunks so far.
+  uint64_t storedBytes() const { return stored; }
   uint32_t count() const { return uint32_t(items.size()); }
   /// What failed in an add().
   const Status &status() const { return outcome; }
@@ -46,18 +58,15 @@ public:
   Status writePool(SafetensorsWriter &out, std::vector<Table> &tables) const;
 
 private:
-  struct Chunk {
-    std::vector<uint8_t> frame; ///< padded
-    uint64_t frameBytes, rawBytes;
-  };
   struct Item {
     uint64_t chunk, offset, bytes;
   };
-  static Result<Chunk> compress(std::span<const uint8_t> raw);
+  void closeChunk();
 
   std::string name;
   ChunkHash hash;
-  std::vector<Chunk> chunks;
+  std::vector<CompressedItem> chunks;
+  uint64_t stored = 0;
   std::vector<uint8_t> pending; ///< decoded bytes of the chunk being filled
   std::vector<Item> items;
   std::map<Sha256Digest, uint32_t> known;

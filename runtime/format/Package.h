@@ -2,8 +2,10 @@
 // Written by the compiler, read by the runtime and the inspector.
 #pragma once
 
+#include "runtime/format/Hash.h"
 #include "runtime/format/Result.h"
 #include "runtime/format/ScheduleLayout.h"
+#include "runtime/format/TileOrder.h"
 
 #include <cstdint>
 #include <memory>
@@ -17,6 +19,9 @@ namespace calibatt {
 class SafetensorsReader;
 
 constexpr uint32_t kNone = 0xFFFFFFFFu;
+
+struct CompressedItem;
+struct StoredSchedule;
 
 /// The problem every kernel of a package was compiled for.
 struct Problem {
@@ -44,17 +49,17 @@ struct SupersetPass {
 
 /// How the profile told repetitive heads from others.
 struct RepetitionRule {
-  double gamma = 0;     ///< a site is repetitive where its score is at least this
-  uint32_t anchors = 0; ///< anchor rows a frame, 1 to 64
+  double gamma = 2;     ///< a site is repetitive where its score (at most 1) is at least this
+  uint32_t anchors = 5; ///< anchor rows a frame, 1 to 64
 };
 
 /// The JSON manifest (README.md of this folder).
 struct Manifest {
   Problem problem;
-  std::string granularity = "step";         ///< "step" or "head"
-  std::vector<std::string> archs;           ///< {"sm_90a"}
-  std::string profileDigest;                ///< SHA-256 of the profile
-  std::optional<RepetitionRule> repetition; ///< packages before version 1.2 do not record it
+  std::string granularity = "step"; ///< "step" or "head"
+  std::vector<std::string> archs;   ///< {"sm_90a"}
+  std::string profileDigest;        ///< SHA-256 of the profile
+  RepetitionRule repetition;
   std::vector<SupersetPass> supersetPasses; ///< none: the masks are exactly the profile's
   std::string toolchain;                    ///< compiler versions, one line
   std::string toolchainDigest;              ///< SHA-256 of everything that shapes the code
@@ -79,9 +84,10 @@ struct CodeImage {
 
 /// One kernel: code, its schedule, and the sites it serves.
 struct KernelRecord {
-  uint32_t code = kNone;                ///< index of a CodeImage
-  uint32_t data = kNone;                ///< index of a data image (Runs, Table), or kNone
-  uint32_t order = kNone;               ///< index of a tile order
+  uint32_t code = kNone;  ///< index of a CodeImage
+  uint32_t data = kNone;  ///< index of a data image (Runs, Table), or kNone
+  uint32_t order = kNone; ///< index of a tile order, or kNone where a rule gives it
+  TileOrder orderRule = TileOrder::Stored;
   uint32_t layer = kNone, step = kNone; ///< kNone for the dense fallback kernel
   uint32_t headBase = 0, heads = 0;     ///< heads it covers, consecutive
   uint64_t visits = 0;                  ///< key-block visits of one batch entry
@@ -103,7 +109,11 @@ public:
   PackageWriter(PackageWriter &&) noexcept;
 
   uint32_t addCode(const CodeImage &image);
+  /// Stored whole. Compiles use addSchedules().
   uint32_t addData(const std::vector<uint8_t> &image);
+  /// The data images of a layer, from ScheduleEncoder; returns their indices. An image that is
+  /// there already is not added again, unless it takes more decoding.
+  std::vector<uint32_t> addSchedules(std::vector<StoredSchedule> schedules);
   /// Tile order: schedule rows (head * query_blocks + row, head relative to
   /// headBase), each exactly once, in launch order.
   uint32_t addOrder(const std::vector<uint16_t> &order);
@@ -114,7 +124,11 @@ public:
   void setDenseKernel(uint32_t kernel);
   /// IR text of a layer, shown by `inspect show --ir`.
   void setIr(uint32_t layer, const std::string &text);
+  void setIr(uint32_t layer, CompressedItem text);
   void addRemark(const std::string &remark);
+  /// Bytes of the schedules, orders and texts so far, as they will be in the file.
+  uint64_t storedBytes() const;
+  uint32_t dataCount() const;
   /// Fails by name where a route is missing, an index is out of range or the disk is full.
   Status write(const std::string &path) const;
 
@@ -146,14 +160,23 @@ public:
   Result<std::vector<uint8_t>> fatbin(uint32_t code) const;
   Result<std::string> cuda(uint32_t code) const;
   Result<std::string> ptx(uint32_t code) const;
+  /// The data image, made again from what is stored; ScheduleDecoder is quicker for several.
   Result<std::vector<uint8_t>> data(uint32_t data) const;
-  uint64_t dataBytes(uint32_t data) const; ///< decoded size
+  uint64_t dataBytes(uint32_t data) const; ///< of the image
+  Xxh128Digest imageHash(uint32_t data) const;
+  /// What is stored of an image (ScheduleCodec.h), and the one it is the difference from: of a
+  /// lower number, or kNone.
+  Result<std::vector<uint8_t>> storedSchedule(uint32_t data) const;
+  uint32_t scheduleReference(uint32_t data) const;
+  /// A stored order.
   Result<std::vector<uint16_t>> order(uint32_t order) const;
+  /// The launch order of a kernel: stored, or from its rule and `image`, its data image.
+  Result<std::vector<uint16_t>> tileOrder(uint32_t kernel, std::span<const uint8_t> image) const;
   const KernelRecord &kernel(uint32_t kernel) const;
   /// Kernel of a site; the indices must be inside the problem.
   uint32_t route(uint32_t layer, uint32_t head, uint32_t step) const;
   PackageSiteStats stats(uint32_t layer, uint32_t head, uint32_t step) const;
-  /// As the profile had it; false where the package does not record the rule.
+  /// As the profile had it.
   bool isRepetitive(uint32_t layer, uint32_t head, uint32_t step) const;
   uint32_t denseKernel() const;
   Result<std::string> ir(uint32_t layer) const;

@@ -1,6 +1,8 @@
 // Opens a package: digest first, then every table against every other, so that
 // the calls below need no checks but those of the chunks they read.
 #include "runtime/format/PackageTables.h"
+#include "runtime/format/ScheduleDecoder.h"
+#include "runtime/format/ScheduleEncoder.h"
 
 #include <fmt/format.h>
 
@@ -21,6 +23,9 @@ struct PackageReader::Impl {
   std::vector<uint32_t> codeFatbin, codeCuda, codePtx;
   std::vector<KernelRecord> kernels;
   std::vector<uint32_t> routes, ir;
+  std::vector<uint32_t> reference; ///< of a data image
+  std::vector<uint64_t> imageBytes;
+  std::span<const uint8_t> imageHash;
   std::vector<float> keptMass, density, repetition;
 
   size_t site(uint32_t layer, uint32_t head, uint32_t step) const {
@@ -32,6 +37,7 @@ struct PackageReader::Impl {
   Status loadPools();
   Status loadStrings();
   Status loadCodes();
+  Status loadSchedules();
   Status loadKernels();
   Status loadSites();
 };
@@ -84,7 +90,7 @@ private:
 
 Status PackageReader::Impl::load() {
   for (auto part : {&Impl::loadManifest, &Impl::loadPools, &Impl::loadStrings, &Impl::loadCodes,
-                    &Impl::loadKernels, &Impl::loadSites})
+                    &Impl::loadSchedules, &Impl::loadKernels, &Impl::loadSites})
     if (Status status = (this->*part)(); !status)
       return status;
   return {};
@@ -166,10 +172,7 @@ Status PackageReader::Impl::loadCodes() {
   std::vector<uint32_t> staticSmem = columns.u32("code/static_smem");
   std::vector<uint32_t> dynamicSmem = columns.u32("code/dynamic_smem");
   std::vector<uint32_t> codeBytes = columns.u32("code/code_bytes");
-  // Packages before version 1.3 have no persistent kernels.
-  std::vector<uint32_t> persistent(symbol.size(), 0);
-  if (file.find("code/persistent"))
-    persistent = columns.indices("code/persistent", 2);
+  std::vector<uint32_t> persistent = columns.indices("code/persistent", 2);
   codeFatbin = columns.indices("code/fatbin", code.count());
   codeCuda = columns.indices("code/cuda", text.count());
   codePtx = columns.indices("code/ptx", text.count());
@@ -194,6 +197,35 @@ Status PackageReader::Impl::loadCodes() {
   return {};
 }
 
+Status PackageReader::Impl::loadSchedules() {
+  const uint64_t count = data.count();
+  Columns columns(file, {count});
+  reference = columns.u32("data/reference");
+  imageBytes = columns.read<uint64_t>("data/image_bytes", DType::U64);
+  if (Status status = columns.status(); !status)
+    return status;
+  Result<TensorView> hashes =
+      file.tensor("data/image_hash", DType::U8, {count, sizeof(Xxh128Digest)});
+  if (!hashes)
+    return hashes.takeError();
+  imageHash = hashes->data;
+  // References go down, so that they end; how many is bounded.
+  std::vector<uint32_t> depth(count, 0);
+  for (size_t i = 0; i < count; ++i) {
+    if (reference[i] == kNone)
+      continue;
+    if (reference[i] >= i)
+      return Error{fmt::format("{}: data/reference: entry {} is {}, wanted a lower one",
+                               file.path(), i, reference[i])};
+    depth[i] = depth[reference[i]] + 1;
+    if (depth[i] > kMaxScheduleDepth)
+      return Error{fmt::format("{}: data/reference: entry {} is {} references away from a whole "
+                               "schedule, at most {} are allowed",
+                               file.path(), i, depth[i], kMaxScheduleDepth)};
+  }
+  return {};
+}
+
 Status PackageReader::Impl::loadKernels() {
   Result<TensorView> codeColumn =
       file.tensor("kernel/code", DType::U32, {SafetensorsReader::kAnySize});
@@ -202,6 +234,7 @@ Status PackageReader::Impl::loadKernels() {
   Columns columns(file, codeColumn->shape);
   std::vector<uint32_t> codeOf = columns.u32("kernel/code"), dataOf = columns.u32("kernel/data");
   std::vector<uint32_t> orderOf = columns.u32("kernel/order");
+  std::vector<uint32_t> orderRule = columns.u32("kernel/order_rule");
   std::vector<uint32_t> layer = columns.u32("kernel/layer"), step = columns.u32("kernel/step");
   std::vector<uint32_t> headBase = columns.u32("kernel/head_base");
   std::vector<uint32_t> heads = columns.u32("kernel/heads");
@@ -214,12 +247,13 @@ Status PackageReader::Impl::loadKernels() {
   PackageCounts counts{uint32_t(codes.size()), data.count(), order.count(),
                        uint32_t(codeOf.size())};
   for (uint32_t i = 0; i < codeOf.size(); ++i) {
-    KernelRecord kernel{codeOf[i],   dataOf[i], orderOf[i], layer[i],     step[i],
-                        headBase[i], heads[i],  visits[i],  predicted[i], strings[reason[i]]};
+    KernelRecord kernel{codeOf[i], dataOf[i],    orderOf[i],        TileOrder(orderRule[i]),
+                        layer[i],  step[i],      headBase[i],       heads[i],
+                        visits[i], predicted[i], strings[reason[i]]};
     if (Status status = checkKernel(kernel, i, codes, counts, problem, file.path()); !status)
       return status;
     uint64_t rows = uint64_t(kernel.heads) * problem.blocks();
-    if (order.itemBytes(kernel.order) != rows * sizeof(uint16_t))
+    if (kernel.order != kNone && order.itemBytes(kernel.order) != rows * sizeof(uint16_t))
       return Error{fmt::format("{}: kernel {}: order {} has {} bytes, wanted {}", file.path(), i,
                                kernel.order, order.itemBytes(kernel.order),
                                rows * sizeof(uint16_t))};
@@ -289,10 +323,35 @@ Result<std::string> PackageReader::ptx(uint32_t code) const {
 }
 
 Result<std::vector<uint8_t>> PackageReader::data(uint32_t data) const {
+  return ScheduleDecoder(*this).image(data);
+}
+
+uint64_t PackageReader::dataBytes(uint32_t data) const { return impl->imageBytes[data]; }
+
+Xxh128Digest PackageReader::imageHash(uint32_t data) const {
+  Xxh128Digest digest;
+  std::memcpy(digest.data(), impl->imageHash.data() + size_t(data) * digest.size(), digest.size());
+  return digest;
+}
+
+Result<std::vector<uint8_t>> PackageReader::storedSchedule(uint32_t data) const {
   return impl->data.item(data);
 }
 
-uint64_t PackageReader::dataBytes(uint32_t data) const { return impl->data.itemBytes(data); }
+uint32_t PackageReader::scheduleReference(uint32_t data) const { return impl->reference[data]; }
+
+Result<std::vector<uint16_t>> PackageReader::tileOrder(uint32_t kernel,
+                                                       std::span<const uint8_t> image) const {
+  const KernelRecord &record = impl->kernels[kernel];
+  if (record.orderRule == TileOrder::Stored)
+    return order(record.order);
+  const uint32_t blocks = impl->manifest.problem.blocks();
+  const std::vector<uint32_t> visits = rowVisits(image);
+  if (visits.size() != uint64_t(record.heads) * blocks)
+    return Error{fmt::format("{}: kernel {}: its data image has {} rows, wanted {}", path(), kernel,
+                             visits.size(), uint64_t(record.heads) * blocks)};
+  return orderTiles(record.orderRule, visits, blocks);
+}
 
 Result<std::vector<uint16_t>> PackageReader::order(uint32_t order) const {
   Result<std::vector<uint8_t>> bytes = impl->order.item(order);
@@ -319,8 +378,7 @@ PackageSiteStats PackageReader::stats(uint32_t layer, uint32_t head, uint32_t st
 }
 
 bool PackageReader::isRepetitive(uint32_t layer, uint32_t head, uint32_t step) const {
-  const std::optional<RepetitionRule> &rule = impl->manifest.repetition;
-  return rule && stats(layer, head, step).repetition >= rule->gamma;
+  return stats(layer, head, step).repetition >= impl->manifest.repetition.gamma;
 }
 
 uint32_t PackageReader::denseKernel() const { return impl->denseKernel; }
@@ -343,6 +401,9 @@ std::vector<PackageReader::Section> PackageReader::sections() const {
   };
   add("code", impl->code);
   add("schedules", impl->data);
+  sections.back().rawBytes = 0; // what they are decoded to are images
+  for (uint64_t bytes : impl->imageBytes)
+    sections.back().rawBytes += bytes;
   add("orders", impl->order);
   add("text", impl->text);
   uint64_t header = 8 + impl->file.headerBytes().size();

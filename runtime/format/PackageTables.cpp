@@ -12,8 +12,8 @@ namespace calibatt {
 namespace {
 
 constexpr const char *kFormat = "calibatt.package";
-constexpr uint32_t kMajor = 1;
-constexpr const char *kVersion = "1.3";
+constexpr uint32_t kMajor = 2;
+constexpr const char *kVersion = "2.0";
 
 /// The number before the dot, or nothing.
 std::optional<uint32_t> majorVersion(const std::string &version) {
@@ -37,12 +37,9 @@ bool isPool(const std::string &name) {
   return name.size() > 5 && name.compare(name.size() - 5, 5, "/pool") == 0;
 }
 
-/// Absent in version 1.0, which did not say.
 Result<std::vector<SupersetPass>> readSupersetPasses(JsonFields &fields, const std::string &where) {
   constexpr const char *kKey = "superset_passes";
   std::vector<SupersetPass> passes;
-  if (!fields.has(kKey))
-    return passes;
   for (const Json &entry : fields.array(kKey)) {
     JsonFields pass(entry, fmt::format("{}: {}[{}]", where, kKey, passes.size()));
     passes.push_back({pass.string("name"), pass.number("bound")});
@@ -89,6 +86,8 @@ Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
                {"problem", problem},
                {"granularity", manifest.granularity},
                {"archs", manifest.archs},
+               {"repetition",
+                {{"gamma", manifest.repetition.gamma}, {"anchors", manifest.repetition.anchors}}},
                {"profile_digest", manifest.profileDigest},
                {"superset_passes", supersets},
                {"toolchain", manifest.toolchain},
@@ -96,8 +95,6 @@ Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
                {"min_driver", manifest.minDriver},
                {"remarks", manifest.remarks},
                {"dense_kernel", denseKernel}};
-  if (const auto &rule = manifest.repetition)
-    json["repetition"] = {{"gamma", rule->gamma}, {"anchors", rule->anchors}};
   return json;
 }
 
@@ -142,13 +139,11 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   m.minDriver = fields.u32("min_driver");
   m.remarks = fields.strings("remarks");
   parsed.denseKernel = fields.u32("dense_kernel");
-  if (fields.has("repetition")) {
-    JsonFields rule(fields.object("repetition"), where + ": repetition");
-    m.repetition = {rule.number("gamma"), rule.u32("anchors")};
-    if (Status status = rule.status(); !status)
-      return status.takeError();
-  }
+  JsonFields rule(fields.object("repetition"), where + ": repetition");
+  m.repetition = {rule.number("gamma"), rule.u32("anchors")};
   if (Status status = fields.status(); !status)
+    return status.takeError();
+  if (Status status = rule.status(); !status)
     return status.takeError();
   if (Status status = problem.status(); !status)
     return status.takeError();
@@ -197,13 +192,11 @@ Status checkManifest(const Manifest &manifest, const std::string &where) {
   if (manifest.granularity != "step" && manifest.granularity != "head")
     return Error{fmt::format("{}: granularity is \"{}\", wanted \"step\" or \"head\"", where,
                              manifest.granularity.substr(0, 100))};
-  if (const auto &rule = manifest.repetition) {
-    if (!std::isfinite(rule->gamma))
-      return Error{fmt::format("{}: repetition.gamma is {}, wanted a number", where, rule->gamma)};
-    if (rule->anchors < 1 || rule->anchors > 64)
-      return Error{
-          fmt::format("{}: repetition.anchors is {}, wanted 1 to 64", where, rule->anchors)};
-  }
+  const RepetitionRule &rule = manifest.repetition;
+  if (!std::isfinite(rule.gamma))
+    return Error{fmt::format("{}: repetition.gamma is {}, wanted a number", where, rule.gamma)};
+  if (rule.anchors < 1 || rule.anchors > 64)
+    return Error{fmt::format("{}: repetition.anchors is {}, wanted 1 to 64", where, rule.anchors)};
   if (manifest.archs.empty())
     return Error{where + ": archs is empty"};
   return checkSupersetPasses(manifest.supersetPasses, where);
@@ -234,7 +227,13 @@ Status checkKernel(const KernelRecord &kernel, uint32_t index, const std::vector
     return fail(fmt::format("has data image {}, but its schedule is in the code", kernel.data));
   if (needsData && kernel.data >= counts.datas)
     return fail(fmt::format("data is {}, but there are {}", kernel.data, counts.datas));
-  if (kernel.order >= counts.orders)
+  if (kernel.orderRule != TileOrder::Stored && kernel.orderRule != TileOrder::Heads &&
+      kernel.orderRule != TileOrder::Longest)
+    return fail(fmt::format("order rule is {}, wanted 0 to {}", uint32_t(kernel.orderRule),
+                            uint32_t(TileOrder::Longest)));
+  if (kernel.orderRule != TileOrder::Stored && (!needsData || kernel.order != kNone))
+    return fail("has a rule for its order, but also an order, or no data image to apply it to");
+  if (kernel.orderRule == TileOrder::Stored && kernel.order >= counts.orders)
     return fail(fmt::format("order is {}, but there are {}", kernel.order, counts.orders));
   if ((kernel.layer == kNone) != (kernel.step == kNone))
     return fail("has a layer or a step, wanted both or (dense fallback) none");
@@ -246,6 +245,9 @@ Status checkKernel(const KernelRecord &kernel, uint32_t index, const std::vector
     return fail(fmt::format("covers {} heads from {} on, but there are {}", kernel.heads,
                             kernel.headBase, problem.heads));
   uint64_t rows = uint64_t(kernel.heads) * problem.blocks();
+  if (kernel.orderRule != TileOrder::Stored && rows > uint64_t(UINT16_MAX) + 1)
+    return fail(fmt::format("has a rule for its order of {} rows, at most {} are allowed", rows,
+                            uint64_t(UINT16_MAX) + 1));
   if (kernel.visits < rows || kernel.visits > rows * problem.blocks())
     return fail(
         fmt::format("visits is {}, wanted {} to {}", kernel.visits, rows, rows * problem.blocks()));

@@ -1,6 +1,6 @@
 // Collects a package and writes it; what is wrong is said by write().
 #include "runtime/format/PackageTables.h"
-#include "runtime/format/ScheduleImage.h"
+#include "runtime/format/ScheduleEncoder.h"
 
 #include <fmt/format.h>
 
@@ -11,11 +11,14 @@
 namespace calibatt {
 namespace {
 
-/// What write() compares a kernel record with.
+/// A data image: what write() compares a kernel record with, and what goes into the tables.
 struct DataFacts {
   Form form = Form::Runs;
   uint32_t tokens = 0, heads = 0;
-  uint64_t visits = 0;
+  uint64_t visits = 0, imageBytes = 0;
+  Xxh128Digest imageHash{};
+  uint32_t reference = kNone, depth = 0;
+  std::string error; ///< where it is no image
 };
 
 /// Short texts, each once, that are read at open: not compressed.
@@ -66,7 +69,8 @@ struct PackageWriter::Impl {
   ChunkPoolWriter data{"data", ChunkHash::Xxh128};
   ChunkPoolWriter order{"order", ChunkHash::Xxh128};
   ChunkPoolWriter text{"text", ChunkHash::Xxh128};
-  std::vector<Result<DataFacts>> dataFacts;
+  std::vector<DataFacts> dataFacts;
+  std::map<Xxh128Digest, uint32_t> knownData; ///< by image: the one that takes least decoding
   std::vector<uint64_t> orderRows;
   std::vector<KernelRecord> kernels;
   std::vector<uint32_t> routes, ir;
@@ -122,19 +126,46 @@ uint32_t PackageWriter::addCode(const CodeImage &image) {
 }
 
 uint32_t PackageWriter::addData(const std::vector<uint8_t> &image) {
-  uint32_t index = impl->data.add(image);
-  if (index < impl->dataFacts.size())
-    return index;
-  Result<Schedule> schedule = decodeScheduleImage(image, fmt::format("data image {}", index));
-  if (!schedule) {
-    impl->dataFacts.push_back(schedule.takeError());
-    return index;
+  const std::string name = fmt::format("data image {}", impl->data.count());
+  DataFacts facts;
+  if (Result<ScheduleMasks> masks = masksOfImage(image, name)) {
+    ScheduleEncoder encoder;
+    Result<uint32_t> added = encoder.add(masks.take(), image);
+    if (added)
+      return addSchedules(encoder.take()).front();
+    facts.error = added.message();
+  } else {
+    facts.error = masks.message();
   }
-  ScheduleHeader header;
-  std::memcpy(&header, image.data(), sizeof(header));
-  impl->dataFacts.push_back(
-      DataFacts{Form(header.form), header.tokens, header.heads, header.visits});
-  return index;
+  impl->dataFacts.push_back(std::move(facts));
+  return impl->data.append({});
+}
+
+std::vector<uint32_t> PackageWriter::addSchedules(std::vector<StoredSchedule> schedules) {
+  std::vector<uint32_t> indices;
+  for (StoredSchedule &schedule : schedules) {
+    DataFacts facts{schedule.form,
+                    schedule.tokens,
+                    schedule.heads,
+                    schedule.visits,
+                    schedule.imageBytes,
+                    schedule.imageHash,
+                    kNone,
+                    0,
+                    {}};
+    if (schedule.reference != kWholeSchedule) {
+      facts.reference = indices[schedule.reference];
+      facts.depth = impl->dataFacts[facts.reference].depth + 1;
+    }
+    auto [known, isNew] = impl->knownData.try_emplace(facts.imageHash, impl->data.count());
+    // What refers to this one must not take more decoding than its encoder allowed.
+    if (isNew || impl->dataFacts[known->second].depth > facts.depth) {
+      known->second = impl->data.append(std::move(schedule.content));
+      impl->dataFacts.push_back(std::move(facts));
+    }
+    indices.push_back(known->second);
+  }
+  return indices;
 }
 
 uint32_t PackageWriter::addOrder(const std::vector<uint16_t> &order) {
@@ -183,13 +214,27 @@ void PackageWriter::setStats(uint32_t layer, uint32_t head, uint32_t step, Packa
 
 void PackageWriter::setDenseKernel(uint32_t kernel) { impl->denseKernel = kernel; }
 
-void PackageWriter::setIr(uint32_t layer, const std::string &text) {
+void PackageWriter::setIr(uint32_t layer, CompressedItem text) {
   if (!impl->validProblem)
     return;
   if (layer >= impl->ir.size())
     return impl->fail(fmt::format("ir: layer {} is outside {} layers", layer, impl->ir.size()));
-  impl->ir[layer] = impl->text.add(text);
+  impl->ir[layer] = impl->text.append(std::move(text));
 }
+
+void PackageWriter::setIr(uint32_t layer, const std::string &text) {
+  Result<CompressedItem> item =
+      compressItem(std::span(reinterpret_cast<const uint8_t *>(text.data()), text.size()));
+  if (!item)
+    return impl->fail(item.message());
+  setIr(layer, item.take());
+}
+
+uint64_t PackageWriter::storedBytes() const {
+  return impl->data.storedBytes() + impl->order.storedBytes() + impl->text.storedBytes();
+}
+
+uint32_t PackageWriter::dataCount() const { return impl->data.count(); }
 
 void PackageWriter::addRemark(const std::string &remark) {
   impl->manifest.remarks.push_back(remark);
@@ -220,20 +265,20 @@ Status PackageWriter::Impl::checkKernels(const std::string &path) const {
     if (Status status = checkKernel(kernel, i, codes, counts, problem, path); !status)
       return status;
     uint64_t rows = uint64_t(kernel.heads) * problem.blocks();
-    if (orderRows[kernel.order] != rows)
+    if (kernel.order != kNone && orderRows[kernel.order] != rows)
       return Error{fmt::format("{}: kernel {}: order {} has {} rows, wanted {}", path, i,
                                kernel.order, orderRows[kernel.order], rows)};
     if (kernel.data == kNone)
       continue;
-    const Result<DataFacts> &facts = dataFacts[kernel.data];
-    if (!facts)
-      return Error{fmt::format("{}: kernel {}: {}", path, i, facts.message())};
-    if (facts->form != codes[kernel.code].form || facts->tokens != problem.tokens ||
-        facts->heads != kernel.heads || facts->visits != kernel.visits)
+    const DataFacts &facts = dataFacts[kernel.data];
+    if (!facts.error.empty())
+      return Error{fmt::format("{}: kernel {}: {}", path, i, facts.error)};
+    if (facts.form != codes[kernel.code].form || facts.tokens != problem.tokens ||
+        facts.heads != kernel.heads || facts.visits != kernel.visits)
       return Error{fmt::format("{}: kernel {}: data image {} has form {}, {} tokens, {} heads, {} "
                                "visits, wanted form {}, {} tokens, {} heads, {} visits",
-                               path, i, kernel.data, unsigned(facts->form), facts->tokens,
-                               facts->heads, facts->visits, unsigned(codes[kernel.code].form),
+                               path, i, kernel.data, unsigned(facts.form), facts.tokens,
+                               facts.heads, facts.visits, unsigned(codes[kernel.code].form),
                                problem.tokens, kernel.heads, kernel.visits)};
   }
   return {};
@@ -268,6 +313,7 @@ std::vector<PackageTable> PackageWriter::Impl::tables() const {
   add("kernel/code", DType::U32, column<U>(kernels, &KernelRecord::code));
   add("kernel/data", DType::U32, column<U>(kernels, &KernelRecord::data));
   add("kernel/order", DType::U32, column<U>(kernels, &KernelRecord::order));
+  add("kernel/order_rule", DType::U32, column<U>(kernels, &KernelRecord::orderRule));
   add("kernel/layer", DType::U32, column<U>(kernels, &KernelRecord::layer));
   add("kernel/step", DType::U32, column<U>(kernels, &KernelRecord::step));
   add("kernel/head_base", DType::U32, column<U>(kernels, &KernelRecord::headBase));
@@ -276,6 +322,13 @@ std::vector<PackageTable> PackageWriter::Impl::tables() const {
   add("kernel/predicted_us", DType::F32, column<float>(kernels, &KernelRecord::predictedMicros));
   add("kernel/reason", DType::U32,
       column<U>(kernels, [&](const KernelRecord &k) { return string(k.reason); }));
+  n = dataFacts.size();
+  add("data/reference", DType::U32, column<U>(dataFacts, &DataFacts::reference));
+  add("data/image_bytes", DType::U64, column<uint64_t>(dataFacts, &DataFacts::imageBytes));
+  out.push_back({"data/image_hash",
+                 DType::U8,
+                 {n, sizeof(Xxh128Digest)},
+                 column<Xxh128Digest>(dataFacts, &DataFacts::imageHash)});
   const Problem &p = manifest.problem;
   const std::vector<uint64_t> sites{p.layers, p.heads, p.steps};
   auto addSites = [&](const char *name, DType dtype, std::vector<uint8_t> bytes) {

@@ -2,6 +2,8 @@
 // into lists. The image of a schedule is unique, so the decoder can demand it.
 #include "runtime/format/ScheduleImage.h"
 
+#include "runtime/format/ScheduleMasks.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,49 +12,6 @@
 
 namespace calibatt {
 namespace {
-
-static_assert(sizeof(ScheduleHeader) == 64 && sizeof(RowEntry) == 8);
-
-constexpr uint64_t kSectionAlignment = 16;
-
-uint64_t alignSection(uint64_t bytes) {
-  return (bytes + kSectionAlignment - 1) / kSectionAlignment * kSectionAlignment;
-}
-
-uint32_t bitmapWords(uint32_t keyBlocks) { return (keyBlocks + 31) / 32; }
-
-/// Runs of a descending row, highest first; longer runs than a word can say are split.
-std::vector<uint32_t> packRow(const std::vector<uint16_t> &row) {
-  std::vector<uint32_t> runs;
-  for (size_t i = 0; i < row.size();) {
-    size_t end = i + 1;
-    while (end < row.size() && row[end] + 1 == row[end - 1] && end - i < kMaxRunBlocks)
-      ++end;
-    runs.push_back(packRun(row[end - 1] * kBlock, unsigned(end - i)));
-    i = end;
-  }
-  return runs;
-}
-
-std::vector<uint32_t> packBitmap(const std::vector<uint16_t> &row, uint32_t keyBlocks) {
-  std::vector<uint32_t> words(bitmapWords(keyBlocks));
-  for (uint16_t block : row)
-    words[block / 32] |= 1u << (block % 32);
-  return words;
-}
-
-std::vector<uint32_t> packWords(const std::vector<uint16_t> &row, Form form, uint32_t keyBlocks) {
-  return form == Form::Runs ? packRow(row) : packBitmap(row, keyBlocks);
-}
-
-bool startsWithTail(const std::vector<uint16_t> &row, uint32_t tokens, uint32_t keyBlocks) {
-  return tokens % kBlock != 0 && !row.empty() && row.front() + 1u == keyBlocks;
-}
-
-void put(std::vector<uint8_t> &image, uint64_t offset, const void *data, size_t bytes) {
-  if (bytes)
-    std::memcpy(image.data() + offset, data, bytes);
-}
 
 /// The key blocks of a checked row, in visiting order.
 std::vector<uint16_t> unpackRow(const ScheduleHeader &header, const RowEntry &entry,
@@ -105,59 +64,11 @@ Schedule canonicalSchedule(const Schedule &schedule) {
 }
 
 uint64_t scheduleImageBytes(const Schedule &schedule, Form form) {
-  Schedule canonical = canonicalSchedule(schedule);
-  uint64_t words = 0;
-  for (const std::vector<uint16_t> &row : canonical.classes)
-    words += form == Form::Runs ? packRow(row).size() : bitmapWords(schedule.keyBlocks);
-  uint64_t rowsEnd = sizeof(ScheduleHeader) + canonical.rowClass.size() * sizeof(RowEntry);
-  return alignSection(alignSection(rowsEnd) + 4 * words);
+  return buildScheduleImage(schedule, form).size();
 }
 
 std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form) {
-  Schedule canonical = canonicalSchedule(schedule);
-  std::vector<uint32_t> words;
-  std::vector<RowEntry> entryOfClass, entries;
-  for (const std::vector<uint16_t> &row : canonical.classes) {
-    std::vector<uint32_t> packed = packWords(row, form, schedule.keyBlocks);
-    unsigned flag =
-        startsWithTail(row, schedule.tokens, schedule.keyBlocks) ? kRowStartsWithTail : 0;
-    entryOfClass.push_back({unsigned(words.size()), static_cast<unsigned short>(packed.size()),
-                            static_cast<unsigned short>(row.size() | flag)});
-    words.insert(words.end(), packed.begin(), packed.end());
-  }
-  uint64_t visits = 0;
-  for (size_t row = 0; row < canonical.rowClass.size(); ++row) {
-    const uint32_t rowClass = canonical.rowClass[row];
-    if (rowClass == kAbsentRow) {
-      entries.push_back({});
-      continue;
-    }
-    entries.push_back(entryOfClass[rowClass]);
-    if (schedule.isRepetitive(uint32_t(row / schedule.queryBlocks)))
-      entries.back().visits |= kRowIsPacked;
-    visits += canonical.classes[rowClass].size();
-  }
-  ScheduleHeader header{};
-  header.magic = kScheduleMagic;
-  header.version = kScheduleVersion;
-  header.form = unsigned(form);
-  header.heads = schedule.heads;
-  header.query_blocks = schedule.queryBlocks;
-  header.key_blocks = schedule.keyBlocks;
-  header.tokens = schedule.tokens;
-  header.rows_offset = sizeof(ScheduleHeader);
-  header.words_offset =
-      unsigned(alignSection(sizeof(ScheduleHeader) + entries.size() * sizeof(RowEntry)));
-  header.word_count = unsigned(words.size());
-  header.visits = unsigned(visits);
-  header.grid_height = schedule.grid.height;
-  header.grid_width = schedule.grid.width;
-  header.anchors = schedule.grid.anchors;
-  std::vector<uint8_t> image(alignSection(header.words_offset + 4 * uint64_t(words.size())));
-  put(image, 0, &header, sizeof(header));
-  put(image, header.rows_offset, entries.data(), entries.size() * sizeof(RowEntry));
-  put(image, header.words_offset, words.data(), words.size() * 4);
-  return image;
+  return buildScheduleImage(masksOf(schedule), form);
 }
 
 Result<Schedule> decodeScheduleImage(std::span<const uint8_t> image, const std::string &name) {

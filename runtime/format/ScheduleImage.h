@@ -49,7 +49,7 @@ struct Schedule {
 /// first use: two schedules are the same where their canonical forms are equal.
 Schedule canonicalSchedule(const Schedule &schedule);
 
-/// Bytes of the data image of a schedule in a form (Runs or Table), without building it.
+/// Bytes of the data image of a schedule in a form (Runs or Table).
 uint64_t scheduleImageBytes(const Schedule &schedule, Form form);
 /// The data image; equal schedules give equal bytes, whatever the class numbering.
 std::vector<uint8_t> buildScheduleImage(const Schedule &schedule, Form form);

@@ -106,15 +106,13 @@ static std::string sharingText(const PackageSummary::Sharing &sharing, const cha
 }
 
 static std::string repetitiveText(const PackageReader &package, const PackageSummary &summary) {
-  const auto &rule = package.manifest().repetition;
-  if (!rule)
-    return "not recorded by packages before version 1.2";
+  const RepetitionRule &rule = package.manifest().repetition;
   if (!summary.repetitiveSites)
-    return fmt::format("no site (score {:g} or more)", rule->gamma);
-  return fmt::format("{} of {} sites, in {} (score {:g} or more, {} a frame); computed whole",
+    return fmt::format("no site (score {:g} or more)", rule.gamma);
+  return fmt::format("{} of {} sites, in {} (score {:g} or more, {} a frame)",
                      groupedNumber(summary.repetitiveSites), groupedNumber(summary.sites),
-                     counted(summary.repetitiveHeads.size(), "head"), rule->gamma,
-                     counted(rule->anchors, "anchor row"));
+                     counted(summary.repetitiveHeads.size(), "head"), rule.gamma,
+                     counted(rule.anchors, "anchor row"));
 }
 
 /// A line a layer that has repetitive heads.
@@ -259,17 +257,14 @@ static nlohmann::ordered_json sharingJson(const PackageSummary::Sharing &sharing
           {"most_sites", sharing.mostSites}};
 }
 
-/// Null where the package does not record what repetitive means.
 static nlohmann::ordered_json repetitiveJson(const PackageReader &package,
                                              const PackageSummary &summary) {
-  const auto &rule = package.manifest().repetition;
-  if (!rule)
-    return nullptr;
+  const RepetitionRule &rule = package.manifest().repetition;
   nlohmann::ordered_json heads = nlohmann::ordered_json::array();
   for (const auto &head : summary.repetitiveHeads)
     heads.push_back({{"layer", head.layer}, {"head", head.head}, {"steps", head.steps}});
-  return {{"gamma", rule->gamma},
-          {"anchors", rule->anchors},
+  return {{"gamma", rule.gamma},
+          {"anchors", rule.anchors},
           {"sites", summary.repetitiveSites},
           {"heads", std::move(heads)}};
 }

@@ -110,9 +110,7 @@ Outcome checkSite(const PackageReader &package, const calibatt_call_t &call) {
 }
 
 AnchorGrid calibrationGrid(const Manifest &manifest) {
-  constexpr uint32_t kDefaultAnchors = 5;
-  return {manifest.problem.height, manifest.problem.width,
-          manifest.repetition ? manifest.repetition->anchors : kDefaultAnchors};
+  return {manifest.problem.height, manifest.problem.width, manifest.repetition.anchors};
 }
 
 Outcome checkEnergy(const PackageReader &package, const calibatt_call_t &call,

@@ -28,9 +28,10 @@ DeviceTensor deviceTensor(const calibatt_call_t &call, const void *address,
 
 class CudaDevice final : public Device {
 public:
-  CudaDevice(SharedPackage package, const CudaDriver &driver, CuDevice device, uint64_t budget)
+  CudaDevice(SharedPackage package, const CudaDriver &driver, CuDevice device, uint64_t budget,
+             uint32_t threads)
       : package(std::move(package)), driver(driver), device(device), budget(budget),
-        tensorMaps(driver) {}
+        threads(threads), tensorMaps(driver) {}
 
   ~CudaDevice() override {
     if (context) {
@@ -63,7 +64,7 @@ public:
         !asked.ok())
       return asked;
     const uint32_t ctas = uint32_t(std::max(processors, 1));
-    images.emplace(driver, package->reader, device, budget, ctas);
+    images.emplace(driver, package->reader, device, budget, ctas, threads);
     calibration.emplace(driver, package->reader, ctas);
     return {};
   }
@@ -257,6 +258,7 @@ private:
   const CudaDriver &driver;
   const CuDevice device;
   const uint64_t budget;
+  const uint32_t threads; ///< that decode schedules
   CuContext context = nullptr;
   bool retained = false;
   mutable std::shared_mutex mutex; ///< guards images
@@ -273,7 +275,7 @@ bool runsOn(const std::string &arch, int major, int minor) {
 
 } // namespace
 
-Outcome makeCudaDevice(SharedPackage package, int ordinal, uint64_t byteBudget,
+Outcome makeCudaDevice(SharedPackage package, int ordinal, uint64_t byteBudget, uint32_t threads,
                        std::unique_ptr<Device> &device) {
   const CudaDriver *driver = nullptr;
   if (Outcome opened = CudaDriver::get(driver); !opened.ok())
@@ -308,7 +310,8 @@ Outcome makeCudaDevice(SharedPackage package, int ordinal, uint64_t byteBudget,
       return {CALIBATT_STATUS_UNSUPPORTED_DEVICE,
               fmt::format("{}: its code is for {}, device 'cuda:{}' has compute capability {}.{}",
                           package->reader.path(), arch, ordinal, major, minor)};
-  auto made = std::make_unique<CudaDevice>(std::move(package), *driver, handle, byteBudget);
+  auto made =
+      std::make_unique<CudaDevice>(std::move(package), *driver, handle, byteBudget, threads);
   if (Outcome entered = made->enter(); !entered.ok())
     return entered;
   device = std::move(made);

@@ -12,6 +12,9 @@
 namespace calibatt {
 namespace {
 
+/// Launches whose images are on the host at a time: two steps of 40 layers.
+constexpr size_t kDecodedAtATime = 80;
+
 // What cuMemAlloc rounds to, so that a budget means what it says.
 uint64_t allocationBytes(uint64_t bytes) { return (bytes + 511) & ~uint64_t(511); }
 
@@ -25,9 +28,11 @@ CudaImages::~CudaImages() {
 }
 
 CudaImages::BlobKey CudaImages::workKey(const KernelLaunch &launch, uint32_t batch) const {
+  // A rule is the whole package's: with the image it makes the order.
   const KernelRecord &record = package.kernel(launch.kernel);
-  return {true,
-          record.order,
+  const bool stored = record.orderRule == TileOrder::Stored;
+  return {stored ? BlobKey::WorkOfOrder : BlobKey::WorkOfRule,
+          stored ? record.order : record.data,
           package.codeInfo(record.code).persistent ? record.data + 1 : 0,
           launch.headBegin - launch.headBase,
           launch.headBegin,
@@ -79,15 +84,37 @@ Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch)
     if (const auto found = blobs.find(dataKey(data)); data != kNone && found != blobs.end())
       found->second.needed = loads;
   }
+  std::vector<KernelLaunch> missing;
   for (const KernelLaunch &launch : launches) {
     if (Outcome code = loadCode(package.kernel(launch.kernel).code); !code.ok())
       return code;
-    if (Outcome data = loadData(launch.kernel); !data.ok())
-      return data;
-    if (Outcome work = loadWork(launch, batch); !work.ok())
-      return work;
+    if (lacks(launch, batch))
+      missing.push_back(launch);
+  }
+  // Not all at once: a model's images are gigabytes.
+  for (std::span<const KernelLaunch> rest(missing); !rest.empty();) {
+    const auto wave = rest.first(std::min(rest.size(), kDecodedAtATime));
+    rest = rest.subspan(wave.size());
+    std::vector<uint32_t> kernels;
+    for (const KernelLaunch &launch : wave)
+      kernels.push_back(launch.kernel);
+    auto data = reader.read(kernels);
+    if (!data)
+      return {CALIBATT_STATUS_BAD_PACKAGE, data.message()};
+    for (size_t i = 0; i < wave.size(); ++i) {
+      if (Outcome loaded = loadData(wave[i].kernel, (*data)[i].image); !loaded.ok())
+        return loaded;
+      if (Outcome loaded = loadWork(wave[i], batch, (*data)[i]); !loaded.ok())
+        return loaded;
+    }
   }
   return waitForCopies();
+}
+
+bool CudaImages::lacks(const KernelLaunch &launch, uint32_t batch) const {
+  const uint32_t data = package.kernel(launch.kernel).data;
+  return (data != kNone && !blobs.contains(dataKey(data))) ||
+         !blobs.contains(workKey(launch, batch));
 }
 
 Outcome CudaImages::waitForCopies() {
@@ -111,12 +138,6 @@ Outcome CudaImages::loadCode(uint32_t index) {
   if (!fatbin)
     return {CALIBATT_STATUS_BAD_PACKAGE, fatbin.message()};
   Code code;
-  if (info.form == Form::Runs || info.form == Form::Table) {
-    auto grid = compiledGrid(package, index);
-    if (!grid)
-      return {CALIBATT_STATUS_BAD_PACKAGE, grid.message()};
-    code.grid = *grid;
-  }
   const auto failed = [&](Outcome outcome) {
     outcome.message =
         fmt::format("{}: kernel {}: {}", package.path(), info.symbol, outcome.message);
@@ -151,42 +172,22 @@ CuKernel CudaImages::loadedCode(uint32_t code) const {
   return found == codes.end() ? nullptr : found->second.kernel;
 }
 
-Outcome CudaImages::loadData(uint32_t kernel) {
+/// The reader has checked the image.
+Outcome CudaImages::loadData(uint32_t kernel, const std::vector<uint8_t> &image) {
   const uint32_t index = package.kernel(kernel).data;
-  if (index == kNone)
+  if (index == kNone || blobs.contains(dataKey(index)))
     return {};
-  if (const auto found = blobs.find(dataKey(index)); found != blobs.end())
-    return {};
-  std::vector<uint8_t> image;
-  if (Outcome sound = readImage(kernel, image); !sound.ok())
-    return sound;
   return upload(dataKey(index), image.data(), image.size(), 0);
 }
 
-Outcome CudaImages::readImage(uint32_t kernel, std::vector<uint8_t> &image) const {
-  const KernelRecord &record = package.kernel(kernel);
-  auto read = package.data(record.data);
-  if (!read)
-    return {CALIBATT_STATUS_BAD_PACKAGE, read.message()};
-  image = read.take();
-  if (const Status sound = checkDataImage(package, kernel, image, codes.at(record.code).grid);
-      !sound)
-    return {CALIBATT_STATUS_BAD_PACKAGE, sound.message()};
-  return {};
-}
-
-Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
+Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch, const LaunchData &data) {
   const BlobKey key = workKey(launch, batch);
   if (blobs.contains(key))
     return {};
-  const KernelRecord &record = package.kernel(launch.kernel);
   const uint32_t blocks = package.manifest().problem.blocks();
-  auto order = package.order(record.order);
-  if (!order)
-    return {CALIBATT_STATUS_BAD_PACKAGE, order.message()};
   std::vector<uint32_t> words;
   words.reserve(size_t(launch.headCount) * blocks * batch);
-  for (const uint16_t tile : *order) {
+  for (const uint16_t tile : data.order) {
     const uint32_t scheduleHead = tile / blocks;
     if (scheduleHead - key.scheduleBegin >= launch.headCount)
       continue;
@@ -198,10 +199,10 @@ Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
             fmt::format("{}: tile order of kernel {} gives {} for {} of {}", package.path(),
                         launch.kernel, counted(words.size() / batch, "tile"),
                         counted(launch.headCount, "head"), counted(blocks, "block"))};
-  if (!package.codeInfo(record.code).persistent)
+  if (!package.codeInfo(package.kernel(launch.kernel).code).persistent)
     return upload(key, words.data(), words.size() * 4, uint32_t(words.size()));
   std::vector<uint32_t> visits;
-  if (Outcome counted = countVisits(launch, words, visits); !counted.ok())
+  if (Outcome counted = countVisits(launch, data.image, words, visits); !counted.ok())
     return counted;
   TileLists cut = cutTileLists(words, visits, processors);
   const uint32_t count = uint32_t(cut.work.size()), lists = uint32_t(cut.begins.size() - 1);
@@ -209,16 +210,13 @@ Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch) {
   return upload(key, cut.work.data(), cut.work.size() * 4, count, lists);
 }
 
-Outcome CudaImages::countVisits(const KernelLaunch &launch, const std::vector<uint32_t> &work,
+Outcome CudaImages::countVisits(const KernelLaunch &launch, const std::vector<uint8_t> &image,
+                                const std::vector<uint32_t> &work,
                                 std::vector<uint32_t> &visits) const {
-  const KernelRecord &record = package.kernel(launch.kernel);
-  if (record.data == kNone)
+  if (package.kernel(launch.kernel).data == kNone)
     return {CALIBATT_STATUS_BAD_PACKAGE,
             fmt::format("{}: kernel {} is persistent and has no data image", package.path(),
                         launch.kernel)};
-  std::vector<uint8_t> image;
-  if (Outcome sound = readImage(launch.kernel, image); !sound.ok())
-    return sound;
   ScheduleHeader header;
   std::memcpy(&header, image.data(), sizeof header);
   visits.reserve(work.size());
@@ -281,7 +279,7 @@ DeviceStats CudaImages::stats() const {
   stats.bytes = bytesUsed;
   stats.codeImages = uint32_t(codes.size());
   for (const auto &[key, blob] : blobs)
-    stats.dataImages += !key.work;
+    stats.dataImages += key.kind == BlobKey::Data;
   return stats;
 }
 

@@ -2,13 +2,11 @@
 // within a byte budget. Not synchronised: CudaDevice locks.
 #pragma once
 
-#include "runtime/format/AnchorLayout.h"
 #include "runtime/src/CudaDriver.h"
 #include "runtime/src/Device.h"
+#include "runtime/src/LaunchData.h"
 
 #include <map>
-#include <set>
-#include <tuple>
 #include <vector>
 
 namespace calibatt {
@@ -26,10 +24,11 @@ struct ResidentKernel {
 
 class CudaImages {
 public:
+  /// `threads` decode schedules: 0 for one per CPU.
   CudaImages(const CudaDriver &driver, const PackageReader &package, CuDevice device,
-             uint64_t byteBudget, uint32_t processors)
+             uint64_t byteBudget, uint32_t processors, uint32_t threads)
       : driver(driver), package(package), device(device), budget(byteBudget),
-        processors(processors) {}
+        processors(processors), reader(package, threads) {}
   ~CudaImages(); ///< the context has to be current
 
   /// False where something of the launch is not resident.
@@ -48,8 +47,8 @@ public:
 private:
   /// A data image (its index and zeros), or a work list.
   struct BlobKey {
-    bool work = false;
-    uint32_t index = 0;  ///< data image, or tile order
+    enum Kind : uint8_t { Data, WorkOfOrder, WorkOfRule } kind = Data;
+    uint32_t index = 0;  ///< data image (WorkOfRule: whose rows are ordered), or tile order
     uint32_t cutFor = 0; ///< data image + 1 whose visits the lists of tiles were cut by
     uint32_t scheduleBegin = 0, headBegin = 0, headCount = 0, batch = 0;
     auto operator<=>(const BlobKey &) const = default;
@@ -66,18 +65,16 @@ private:
   struct Code {
     CuLibrary library = nullptr;
     CuKernel kernel = nullptr;
-    AnchorGrid grid; ///< of the repetitive heads, where the schedule is a data image
   };
 
-  static BlobKey dataKey(uint32_t data) { return {false, data}; }
+  static BlobKey dataKey(uint32_t data) { return {BlobKey::Data, data}; }
   BlobKey workKey(const KernelLaunch &launch, uint32_t batch) const;
-  Outcome loadData(uint32_t kernel);
-  /// The kernel's data image, checked; its code has to be loaded.
-  Outcome readImage(uint32_t kernel, std::vector<uint8_t> &image) const;
-  Outcome loadWork(const KernelLaunch &launch, uint32_t batch);
+  bool lacks(const KernelLaunch &launch, uint32_t batch) const;
+  Outcome loadData(uint32_t kernel, const std::vector<uint8_t> &image);
+  Outcome loadWork(const KernelLaunch &launch, uint32_t batch, const LaunchData &data);
   /// Visits of each tile of `work`, from the rows of the launch's data image.
-  Outcome countVisits(const KernelLaunch &launch, const std::vector<uint32_t> &work,
-                      std::vector<uint32_t> &visits) const;
+  Outcome countVisits(const KernelLaunch &launch, const std::vector<uint8_t> &image,
+                      const std::vector<uint32_t> &work, std::vector<uint32_t> &visits) const;
   Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count,
                  uint32_t lists = 0);
   /// Waits for the copies of this load and of those that failed.
@@ -90,6 +87,7 @@ private:
   const CuDevice device;
   const uint64_t budget;
   const uint32_t processors;
+  LaunchDataReader reader;
   std::map<uint32_t, Code> codes;
   std::map<BlobKey, Blob> blobs;
   uint64_t bytesUsed = 0;

@@ -46,7 +46,7 @@ using SharedPackage = std::shared_ptr<const PackageState>;
 
 std::unique_ptr<Device> makeHostDevice(SharedPackage package, uint32_t threads);
 /// Opens libcuda.so.1, checks driver and GPU against the package.
-Outcome makeCudaDevice(SharedPackage package, int ordinal, uint64_t byteBudget,
+Outcome makeCudaDevice(SharedPackage package, int ordinal, uint64_t byteBudget, uint32_t threads,
                        std::unique_ptr<Device> &device);
 
 } // namespace calibatt

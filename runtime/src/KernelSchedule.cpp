@@ -88,6 +88,26 @@ Result<Schedule> kernelSchedule(const PackageReader &package, uint32_t kernel) {
   return schedule;
 }
 
+Result<ScheduleMasks> kernelMasks(const PackageReader &package, uint32_t kernel,
+                                  ScheduleDecoder &decoder) {
+  const KernelRecord &record = package.kernel(kernel);
+  if (record.data == kNone) {
+    Result<Schedule> schedule = kernelSchedule(package, kernel);
+    if (!schedule)
+      return schedule.takeError();
+    return masksOf(*schedule);
+  }
+  auto image = decoder.image(record.data);
+  if (!image)
+    return image.takeError();
+  auto compiled = compiledGrid(package, record.code);
+  if (!compiled)
+    return compiled.takeError();
+  if (Status sound = checkDataImage(package, kernel, *image, *compiled); !sound)
+    return sound.takeError();
+  return masksOfImage(*image, nameOf(package, kernel) + ": data image");
+}
+
 Result<std::shared_ptr<const Schedule>> ScheduleCache::get(uint32_t kernel) {
   const std::lock_guard lock(mutex);
   const auto found = std::find_if(entries.begin(), entries.end(),

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "runtime/format/Package.h"
+#include "runtime/format/ScheduleDecoder.h"
 #include "runtime/format/ScheduleImage.h"
 
 #include <list>
@@ -22,6 +23,10 @@ Status checkDataImage(const PackageReader &package, uint32_t kernel, std::span<c
 
 /// Decodes and checks it against the package: form, tokens, heads and grid have to agree.
 Result<Schedule> kernelSchedule(const PackageReader &package, uint32_t kernel);
+
+/// The same as bitmaps, which takes a fraction of the time; `decoder` is of this package.
+Result<ScheduleMasks> kernelMasks(const PackageReader &package, uint32_t kernel,
+                                  ScheduleDecoder &decoder);
 
 /// The schedules used last; safe from several threads.
 class ScheduleCache {

@@ -49,7 +49,9 @@ Outcome Session::create(SharedPackage package, const calibatt_session_options_t 
   if (name == "host") {
     device = makeHostDevice(package, options.host_threads);
   } else if (const int ordinal = cudaOrdinal(name); ordinal >= 0) {
-    if (Outcome made = makeCudaDevice(package, ordinal, options.byte_budget, device); !made.ok())
+    if (Outcome made =
+            makeCudaDevice(package, ordinal, options.byte_budget, options.host_threads, device);
+        !made.ok())
       return made;
   } else {
     return {CALIBATT_STATUS_INVALID_ARGUMENT,

@@ -34,7 +34,7 @@ public:
     mask.repetitive = package.isRepetitive(site.layer, site.head, site.step);
     if (mask.repetitive)
       mask.anchorRows =
-          anchorRows(package.manifest().problem.height, package.manifest().repetition->anchors);
+          anchorRows(package.manifest().problem.height, package.manifest().repetition.anchors);
     return mask;
   }
 

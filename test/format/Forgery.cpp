@@ -3,6 +3,7 @@
 
 #include "runtime/format/PackageTables.h"
 
+#include <algorithm>
 #include <stdexcept>
 
 namespace calibatt::test {
@@ -59,24 +60,29 @@ void forge(const std::string &from, const std::string &to, const std::string &te
   finish(out, tables, manifest);
 }
 
-void forgeDataImage(const std::string &from, const std::string &to, uint32_t data,
-                    const ChangeBytes &change) {
+void forgeSchedule(const std::string &from, const std::string &to, uint32_t data,
+                   const ChangeBytes &change) {
   const SafetensorsReader file = taken(SafetensorsReader::open(from));
-  const ChunkPoolReader images = taken(ChunkPoolReader::open(file, "data", ChunkHash::Xxh128));
+  const ChunkPoolReader stored = taken(ChunkPoolReader::open(file, "data", ChunkHash::Xxh128));
   ChunkPoolWriter forged("data", ChunkHash::Xxh128);
-  for (uint32_t i = 0; i < images.count(); ++i) {
-    std::vector<uint8_t> image = taken(images.item(i));
+  for (uint32_t i = 0; i < stored.count(); ++i) {
+    std::vector<uint8_t> bytes = taken(stored.item(i));
     if (i == data)
-      change(image);
-    if (forged.add(image) != i)
-      throw std::runtime_error("the change made two data images equal");
+      change(bytes);
+    forged.append(taken(compressItem(bytes)));
   }
   SafetensorsWriter out = taken(SafetensorsWriter::create(to));
   std::vector<PackageTable> tables;
   require(forged.writePool(out, tables));
+  const auto isPool = [&](const std::string &name) {
+    return std::any_of(tables.begin(), tables.end(),
+                       [&](const PackageTable &table) { return table.name == name; });
+  };
+  std::vector<PackageTable> others;
   for (const TensorView &view : file.tensors())
-    if (!view.name.starts_with("data/"))
-      tables.push_back(tableOf(view));
+    if (!isPool(view.name))
+      others.push_back(tableOf(view));
+  tables.insert(tables.end(), others.begin(), others.end());
   finish(out, tables, *file.metadata(kManifestKey));
 }
 

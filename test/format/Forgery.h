@@ -17,8 +17,8 @@ using ChangeBytes = std::function<void(std::vector<uint8_t> &)>;
 void forge(const std::string &from, const std::string &to, const std::string &tensor,
            const ChangeBytes &change, const std::function<void(Json &)> &changeManifest = {});
 
-/// Copies a package with one data image changed.
-void forgeDataImage(const std::string &from, const std::string &to, uint32_t data,
-                    const ChangeBytes &change);
+/// Copies a package with what is stored of one data image (ScheduleCodec.h) changed.
+void forgeSchedule(const std::string &from, const std::string &to, uint32_t data,
+                   const ChangeBytes &change);
 
 } // namespace calibatt::test

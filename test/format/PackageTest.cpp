@@ -33,9 +33,8 @@ TEST_CASE("a package reads back as it was written") {
   CHECK(got.problem.scale == want.problem.scale);
   CHECK(got.problem.headDim == want.problem.headDim);
   CHECK(got.archs == want.archs);
-  REQUIRE(got.repetition);
-  CHECK(got.repetition->gamma == want.repetition->gamma);
-  CHECK(got.repetition->anchors == want.repetition->anchors);
+  CHECK(got.repetition.gamma == want.repetition.gamma);
+  CHECK(got.repetition.anchors == want.repetition.anchors);
   CHECK(got.profileDigest == want.profileDigest);
   CHECK(got.supersetPasses == want.supersetPasses);
   CHECK(got.toolchainDigest == want.toolchainDigest);
@@ -82,7 +81,7 @@ TEST_CASE("a package reads back as it was written") {
         CHECK(package.stats(layer, head, step).keptMass == content.stats[site].keptMass);
         CHECK(package.stats(layer, head, step).repetition == content.stats[site].repetition);
         CHECK(package.isRepetitive(layer, head, step) ==
-              (content.stats[site].repetition >= want.repetition->gamma));
+              (content.stats[site].repetition >= want.repetition.gamma));
       }
     CHECK(package.ir(layer).take() == content.ir[layer]);
   }
@@ -135,9 +134,9 @@ TEST_CASE("write() refuses inconsistent content by name and leaves no file") {
       {"problem.heads is 0", [](auto &c) { c.manifest.problem.heads = 0; }},
       {"problem.scale", [](auto &c) { c.manifest.problem.scale = 0; }},
       {"granularity is \"row\"", [](auto &c) { c.manifest.granularity = "row"; }},
-      {"repetition.anchors is 65", [](auto &c) { c.manifest.repetition->anchors = 65; }},
+      {"repetition.anchors is 65", [](auto &c) { c.manifest.repetition.anchors = 65; }},
       {"repetition.gamma is inf",
-       [](auto &c) { c.manifest.repetition->gamma = std::numeric_limits<double>::infinity(); }},
+       [](auto &c) { c.manifest.repetition.gamma = std::numeric_limits<double>::infinity(); }},
       {"archs is empty", [](auto &c) { c.manifest.archs.clear(); }},
       {"superset_passes[0]: bound of share-steps is 1.5",
        [](auto &c) { c.manifest.supersetPasses[0].bound = 1.5; }},

@@ -3,6 +3,7 @@
 #include "runtime/format/Package.h"
 #include "runtime/format/PackageTables.h"
 #include "runtime/format/Safetensors.h"
+#include "runtime/format/ScheduleEncoder.h"
 #include "test/fuzz/FuzzTarget.h"
 
 using namespace calibatt;
@@ -34,6 +35,17 @@ void addRepetitiveHeads(test::Random &random, test::PackageContent &content) {
   content.codes.push_back(std::move(unrolled));
 }
 
+/// Two schedules that differ in one block, the second stored as that.
+void addDifference(test::Random &random, PackageWriter &writer) {
+  ScheduleEncoder encoder;
+  ScheduleMasks masks = masksOf(test::randomSchedule(random, 420, 2, 0.5));
+  for (int step = 0; step < 2; ++step) {
+    (void)encoder.add(masks, buildScheduleImage(masks, Form::Table));
+    masks.row(0, 1)[0] ^= masks.row(0, 1)[0] == 1 ? 2 : 1; // never to nothing
+  }
+  (void)writer.addSchedules(encoder.take());
+}
+
 /// Opens a package and reads all of it, as a runtime would.
 void readAll(const std::string &path) {
   Result<PackageReader> package = PackageReader::open(path);
@@ -46,17 +58,24 @@ void readAll(const std::string &path) {
     (void)package->cuda(i);
     (void)package->ptx(i);
   }
+  for (uint32_t i = 0; i < package->dataCount(); ++i)
+    (void)package->data(i);
   for (uint32_t i = 0; i < package->kernelCount(); ++i) {
     const KernelRecord &kernel = package->kernel(i);
-    Result<std::vector<uint16_t>> order = package->order(kernel.order);
-    if (order)
-      test::expect(order->size() == uint64_t(kernel.heads) * p.blocks(), "an order has all rows");
+    std::vector<uint8_t> image;
     if (kernel.data == kNone) {
       if (Result<std::string> cuda = package->cuda(kernel.code))
         (void)decodeEmittedSchedule(*cuda, "text");
     } else if (Result<std::vector<uint8_t>> data = package->data(kernel.data)) {
-      (void)decodeScheduleImage(*data, "data");
+      image = data.take();
+      test::expect(bool(decodeScheduleImage(image, "data")),
+                   "an image that was made again is an image");
     }
+    if (kernel.data != kNone && image.empty())
+      continue; // and so without an order
+    Result<std::vector<uint16_t>> order = package->tileOrder(i, image);
+    if (order)
+      test::expect(order->size() == uint64_t(kernel.heads) * p.blocks(), "an order has all rows");
   }
   for (uint32_t layer = 0; layer < p.layers; ++layer) {
     (void)package->ir(layer);
@@ -97,8 +116,12 @@ std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
     if (anchors)
       addRepetitiveHeads(random, content);
     const std::string path = folder.file("m.calibatt");
-    expect(bool(fill(content).write(path)) && bool(PackageReader::open(path)),
-           "the seed is well-formed");
+    PackageWriter writer = fill(content);
+    addDifference(random, writer);
+    expect(bool(writer.write(path)), "the seed is well-formed");
+    const auto package = PackageReader::open(path);
+    expect(package && package->scheduleReference(package->dataCount() - 1) != kNone,
+           "the seed has a schedule that is stored as a difference");
     seeds.push_back(readBytes(path));
   }
   return seeds;

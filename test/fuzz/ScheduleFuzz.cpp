@@ -1,4 +1,6 @@
-// The decoders of data images and of emitted text. First byte: which of them.
+// The decoders of data images, of emitted text, and of schedules as packages store
+// them. First byte: which of them.
+#include "runtime/format/ScheduleCodec.h"
 #include "runtime/format/ScheduleImage.h"
 #include "test/fuzz/FuzzTarget.h"
 
@@ -65,6 +67,33 @@ void checkReads(const ScheduleHeader &header, std::span<const uint8_t> image) {
   }
 }
 
+/// What differences are from: 420 tokens, 2 heads, every block of the first column and the
+/// diagonal.
+ScheduleMasks referenceMasks() {
+  ScheduleMasks masks;
+  masks.tokens = 420;
+  masks.heads = 2;
+  for (uint64_t row = 0; row < masks.rows(); ++row)
+    masks.words.push_back(uint64_t(1) << row % masks.blocks() | 1);
+  return masks;
+}
+
+/// First byte 2: whole; 6: a difference from referenceMasks().
+void decodeStored(uint8_t which, std::span<const uint8_t> bytes) {
+  const ScheduleMasks reference = referenceMasks();
+  Result<DecodedSchedule> decoded =
+      decodeSchedule(bytes, which & 4 ? &reference : nullptr, "stored");
+  if (!decoded)
+    return;
+  for (Form form : {Form::Runs, Form::Table}) {
+    const std::vector<uint8_t> image = buildScheduleImage(decoded->masks, form);
+    Result<Schedule> schedule = decodeScheduleImage(image, "image");
+    test::expect(bool(schedule), "accepted rows give an image");
+    Result<ScheduleMasks> masks = masksOfImage(image, "image");
+    test::expect(masks && *masks == decoded->masks, "an image gives its rows");
+  }
+}
+
 } // namespace
 
 std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
@@ -78,6 +107,22 @@ std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
       expect(bool(decodeScheduleImage(image, "seed")), "a seed is a schedule");
       seeds.push_back({0});
       seeds.back().insert(seeds.back().end(), image.begin(), image.end());
+
+      const ScheduleMasks reference = referenceMasks();
+      ScheduleMasks masks = repetitive ? masksOf(schedule) : reference;
+      if (!repetitive)
+        masks.row(1, 2)[0] ^= 2;
+      ScheduleHeader header;
+      std::copy(image.begin(), image.begin() + sizeof(header),
+                reinterpret_cast<uint8_t *>(&header));
+      bool isDifference = false;
+      const std::vector<uint8_t> stored =
+          encodeSchedule(header, masks, repetitive ? nullptr : &reference, isDifference);
+      expect(isDifference != repetitive &&
+                 bool(decodeSchedule(stored, isDifference ? &reference : nullptr, "seed")),
+             "a seed is a stored schedule");
+      seeds.push_back({uint8_t(isDifference ? 6 : 2)});
+      seeds.back().insert(seeds.back().end(), stored.begin(), stored.end());
     }
   const std::string head = "constexpr calibatt::AttentionSpec kSpec{.tokens = 300};\n"
                            "constexpr unsigned kHeads = 1;\n"
@@ -121,10 +166,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     }
     return 0;
   }
+  if (data[0] & 2) {
+    decodeStored(data[0], bytes);
+    return 0;
+  }
   const Result<ScheduleHeader> header = checkScheduleImage(bytes, "image");
   if (header)
     checkReads(*header, bytes);
   Result<Schedule> schedule = decodeScheduleImage(bytes, "image");
+  test::expect(bool(schedule) == bool(masksOfImage(bytes, "image")),
+               "lists and rows are read from the same images");
   if (schedule) {
     checkAnchors(*schedule);
     std::vector<uint8_t> again = buildScheduleImage(*schedule, Form(header->form));

@@ -1,5 +1,7 @@
-// Data images that would lead a kernel astray, in packages whose digests are right: refused in
-// words before anything is uploaded, by the GPU's session as by the host's.
+// Data images that would lead a kernel astray are refused in words, and so are packages whose
+// digests are right but whose stored schedules are not: before anything is uploaded, by the GPU's
+// session as by the host's.
+#include "runtime/src/KernelSchedule.h"
 #include "test/format/Forgery.h"
 #include "test/runtime/FakeCuda.h"
 #include "test/runtime/RuntimeSamples.h"
@@ -44,13 +46,31 @@ public:
       : shape(shape), sample(random, shape),
         call(random, CALIBATT_DTYPE_BF16, Layout::Padded, 1, shape.heads, shape) {}
 
-  /// A call and a prewarming of a session on `device`, over a package with a changed data image.
-  void checkRefused(const char *device, const ChangeBytes &change, const std::string &wanted) {
+  /// The image of kernel 0, changed, as a session checks it.
+  void checkRefused(const ChangeBytes &change, const std::string &wanted) {
+    CAPTURE(wanted);
+    auto package = PackageReader::open(sample.path);
+    REQUIRE_MESSAGE(package, package.message());
+    const KernelRecord &record = package->kernel(0);
+    auto image = package->data(record.data);
+    REQUIRE_MESSAGE(image, image.message());
+    auto grid = compiledGrid(*package, record.code);
+    REQUIRE_MESSAGE(grid, grid.message());
+    REQUIRE(checkDataImage(*package, 0, *image, *grid));
+    change(*image);
+    const Status status = checkDataImage(*package, 0, *image, *grid);
+    REQUIRE_FALSE(status);
+    CHECK_MESSAGE(status.message().find(sample.path + ": kernel 0: ") == 0, status.message());
+    CHECK_MESSAGE(status.message().find(wanted) != std::string::npos, status.message());
+  }
+
+  /// A call and a prewarming of a session on `device`, over a package with a changed schedule.
+  void checkForgery(const char *device, const ChangeBytes &change, const std::string &wanted) {
     CAPTURE(device);
     CAPTURE(wanted);
     cuda = FakeCuda{};
     const std::string path = sample.folder.file("forged.calibatt");
-    forgeDataImage(sample.path, path, 0, change);
+    forgeSchedule(sample.path, path, 0, change);
     const PackageHandle package(path);
     REQUIRE_MESSAGE(package.package, lastError());
     auto options = CALIBATT_INIT(calibatt_session_options_t);
@@ -59,7 +79,7 @@ public:
     REQUIRE_MESSAGE(session.session, lastError());
     CHECK(calibatt_attention(session.session, &call.call) == CALIBATT_STATUS_BAD_PACKAGE);
     const std::string message = lastError();
-    CHECK_MESSAGE(message.find(path + ": kernel 0: ") != std::string::npos, message);
+    CHECK_MESSAGE(message.find(path + ": data image 0: ") != std::string::npos, message);
     CHECK_MESSAGE(message.find(wanted) != std::string::npos, message);
     CHECK(cuda.calls["cuMemAlloc_v2"] == 0);
     CHECK(cuda.calls["cuMemcpyHtoD_v2"] == 0);
@@ -68,10 +88,6 @@ public:
     if (options.device == std::string("cuda:0"))
       CHECK(calibatt_session_prewarm(session.session, &step, 1, 1) == CALIBATT_STATUS_BAD_PACKAGE);
     CHECK(cuda.allocations.empty());
-  }
-  void checkRefused(const ChangeBytes &change, const std::string &wanted) {
-    checkRefused("cuda:0", change, wanted);
-    checkRefused("host", change, wanted);
   }
 
   SampleShape shape;
@@ -186,4 +202,22 @@ TEST_CASE("an image of another form, of more heads, or of anchors its code knows
   hostile.checkRefused(replaced(withAnchors(schedule, kGrid), Form::Runs),
                        "its schedule has 5 anchors in a grid of 7 x 20, but its code was compiled "
                        "for 0 in 0 x 0");
+}
+
+TEST_CASE("a stored schedule that is not the image's is refused before anything is uploaded") {
+  Hostile hostile(shapeOf(Form::Runs, {}));
+  constexpr size_t kBitmaps = sizeof(ScheduleHeader) + 2;
+  const auto shortened = [](std::vector<uint8_t> &stored) { stored.pop_back(); };
+  const auto withoutBlock = [](std::vector<uint8_t> &stored) { stored[kBitmaps] ^= 1; };
+  const auto beyond = [](std::vector<uint8_t> &stored) { stored[kBitmaps] |= 0x10; };
+  const auto empty = [](std::vector<uint8_t> &stored) { stored[kBitmaps + 1] = 0; };
+  for (const char *device : {"cuda:0", "host"}) {
+    hostile.checkForgery(device, shortened, "bytes of rows");
+    hostile.checkForgery(device, withoutBlock, "its rows give");
+    hostile.checkForgery(device, beyond, "has blocks beyond the last");
+    hostile.checkForgery(device, empty, "row 1 is empty");
+    hostile.checkForgery(device, put(offsetof(ScheduleHeader, heads), 257), "has 257 heads");
+    hostile.checkForgery(device, put(offsetof(ScheduleHeader, form), 1), "form is 1");
+    hostile.checkForgery(device, put(offsetof(ScheduleHeader, form), 3), "its rows give");
+  }
 }

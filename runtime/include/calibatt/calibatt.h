@@ -84,7 +84,7 @@ typedef struct calibatt_session_options {
    * package's dense kernel (every package has one), which is counted with the reason in
    * calibatt_session_stats_t and told by calibatt_match. Calls of another shape are refused. */
   uint32_t allow_dense;
-  /** Threads of the host device; 0: one per CPU. */
+  /** Threads of the host device, and of decoding schedules for a GPU; 0: one per CPU. */
   uint32_t host_threads;
 } calibatt_session_options_t;
 

@@ -52,8 +52,8 @@ def compile(profile, output, *, progress=None, **options):
 
     `options` are those of `calibatt compile` with underscores: `form="runs"`, `jobs=4`,
     `cache="/shared/cache"`, `no_cache=True`. `progress` is called with a dict for everything the
-    compiler tells meanwhile: `{"event": "progress", "phase": ..., "done": ..., "total": ...}`, or
-    `{"event": "warning" or "remark", "text": ...}`. What it raises, KeyboardInterrupt as well, ends
+    compiler tells meanwhile: `{"event": "progress", "phase": ..., "done": ..., "total": ...,
+    "left_s": ...}` (seconds, or None), or `{"event": "warning" or "remark", "text": ...}`. What it raises, KeyboardInterrupt as well, ends
     the compile, and leaves no package. Raises `calibatt.Error` with the compiler's message.
     """
     command = [_program(), os.fspath(profile), "-o", os.fspath(output), "--json",

@@ -2,9 +2,11 @@
 #include "runtime/tools/verify/ScheduleComparison.h"
 
 #include "calib_profiles/StepSharing.h"
+#include "runtime/format/OrderedPool.h"
 #include "runtime/src/KernelSchedule.h"
 
 #include <bit>
+#include <cstring>
 #include <fmt/format.h>
 
 namespace calibatt {
@@ -44,19 +46,21 @@ static Result<std::optional<double>> shareStepsTau(const PackageReader &package)
   return tau;
 }
 
-/// The mask a schedule computes for its head number `head`.
-static BlockMask maskOf(const Schedule &schedule, uint32_t head) {
-  BlockMask mask(schedule.queryBlocks, schedule.keyBlocks);
+/// The mask a schedule computes for its head number `head`: every row of a repetitive one is its
+/// first.
+static BlockMask maskOf(const ScheduleMasks &schedule, uint32_t head) {
+  BlockMask mask(schedule.blocks(), schedule.blocks());
+  const size_t rowBytes = BlockMask::rowBytes(mask.cols());
   for (uint32_t row = 0; row < mask.rows(); ++row)
-    for (uint16_t block : schedule.row(head, row))
-      mask.set(row, block);
+    std::memcpy(mask.bytes().data() + row * rowBytes,
+                schedule.row(head, schedule.isRepetitive(head) ? 0 : row).data(), rowBytes);
   return mask;
 }
 
 /// A head that copies anchor rows has to be one that the profile calls repetitive, with the
 /// profile's anchors. (To compute a repetitive head whole is always right.)
-static Status checkAnchors(const Schedule &schedule, uint32_t head, const ProfileReader &profile,
-                           const Site &site) {
+static Status checkAnchors(const ScheduleMasks &schedule, uint32_t head,
+                           const ProfileReader &profile, const Site &site) {
   if (!schedule.isRepetitive(head))
     return {};
   const ProfileHeader &header = profile.header();
@@ -75,6 +79,12 @@ static Status checkAnchors(const Schedule &schedule, uint32_t head, const Profil
 /// Compares one site. `allowed` contains `wanted`: the package may have its blocks.
 static void compareSite(const Site &site, const BlockMask &package, const BlockMask &wanted,
                         const BlockMask &allowed, size_t limit, ScheduleComparison &result) {
+  uint64_t blocks = uint64_t(wanted.rows()) * wanted.cols();
+  ++result.sites;
+  result.rows += wanted.rows();
+  result.blocks += blocks;
+  if (package == wanted)
+    return;
   uint64_t added = 0, notAllowed = 0, missing = 0;
   for (uint32_t row = 0; row < wanted.rows(); ++row) {
     std::span<const uint8_t> has = package.row(row), must = wanted.row(row), may = allowed.row(row);
@@ -90,10 +100,6 @@ static void compareSite(const Site &site, const BlockMask &package, const BlockM
       }
     }
   }
-  uint64_t blocks = uint64_t(wanted.rows()) * wanted.cols();
-  ++result.sites;
-  result.rows += wanted.rows();
-  result.blocks += blocks;
   result.onlyInPackage += added;
   result.onlyInProfile += missing;
   result.notAllowed += notAllowed;
@@ -157,14 +163,75 @@ private:
 
 } // namespace
 
+/// All sites of one layer, step after step: so that a kernel of all heads is decoded once, and
+/// from the one before it.
+static Result<ScheduleComparison> compareLayer(const PackageReader &package,
+                                               const ProfileReader &profile, uint32_t layer,
+                                               std::optional<double> tau, size_t limit) {
+  auto masks = LayerMasks::load(profile, layer);
+  if (!masks)
+    return masks.takeError();
+  const Problem &problem = package.manifest().problem;
+  ScheduleComparison result;
+  result.supersetPasses = package.manifest().supersetPasses;
+  ScheduleDecoder decoder(package);
+  uint32_t decodedKernel = kNone;
+  ScheduleMasks schedule;
+  for (uint32_t step = 0; step < problem.steps; ++step)
+    for (uint32_t head = 0; head < problem.heads; ++head) {
+      Site site{layer, head, step};
+      uint32_t kernel = package.route(layer, head, step);
+      const KernelRecord &record = package.kernel(kernel);
+      if (head < record.headBase || head - record.headBase >= record.heads)
+        return Error{fmt::format("{}: {}: routed to kernel {}, which covers heads {}..{}",
+                                 package.path(), siteName(site), kernel, record.headBase,
+                                 record.headBase + record.heads - 1)};
+      if (kernel != decodedKernel) {
+        auto decoded = kernelMasks(package, kernel, decoder);
+        if (!decoded)
+          return decoded.takeError();
+        schedule = decoded.take();
+        decodedKernel = kernel;
+      }
+      if (Status s = checkAnchors(schedule, head - record.headBase, profile, site); !s)
+        return Error{package.path() + ": " + s.message()};
+      BlockMask computed = maskOf(schedule, head - record.headBase);
+      BlockMask wanted = masks->wanted(head, step);
+      // What may be added is only worked out where something is.
+      bool share = tau && computed != wanted;
+      compareSite(site, computed, wanted, share ? masks->shareable(head, step, *tau) : wanted,
+                  limit, result);
+      result.repetitiveSites += masks->isRepetitive(head, step);
+    }
+  return result;
+}
+
+/// Adds the next layer's.
+static void append(ScheduleComparison &all, const ScheduleComparison &layer, size_t limit) {
+  all.sites += layer.sites;
+  all.rows += layer.rows;
+  all.blocks += layer.blocks;
+  all.repetitiveSites += layer.repetitiveSites;
+  all.differingSites += layer.differingSites;
+  all.onlyInPackage += layer.onlyInPackage;
+  all.onlyInProfile += layer.onlyInProfile;
+  all.notAllowed += layer.notAllowed;
+  if (layer.largestAddition &&
+      (!all.largestAddition || layer.largestAddition->density > all.largestAddition->density))
+    all.largestAddition = layer.largestAddition;
+  for (const BlockDifference &difference : layer.first)
+    if (all.first.size() < limit)
+      all.first.push_back(difference);
+}
+
 Result<ScheduleComparison> compareSchedules(const PackageReader &package,
-                                            const ProfileReader &profile, size_t limit) {
+                                            const ProfileReader &profile, size_t limit,
+                                            const ComparedLayers &progress) {
   if (Status s = checkSameProblem(package, profile); !s)
     return s.takeError();
   auto digest = profile.digest();
   if (!digest)
     return digest.takeError();
-
   auto tau = shareStepsTau(package);
   if (!tau)
     return tau.takeError();
@@ -173,41 +240,17 @@ Result<ScheduleComparison> compareSchedules(const PackageReader &package,
   ScheduleComparison result;
   result.supersetPasses = package.manifest().supersetPasses;
   result.sameProfile = *digest == package.manifest().profileDigest;
-  for (uint32_t layer = 0; layer < problem.layers; ++layer) {
-    // A layer's masks of all heads at once: steps are outside heads below, so
-    // that a kernel of all heads is decoded once.
-    auto masks = LayerMasks::load(profile, layer);
-    if (!masks)
-      return masks.takeError();
-    uint32_t decodedKernel = kNone;
-    std::optional<Schedule> schedule;
-    for (uint32_t step = 0; step < problem.steps; ++step)
-      for (uint32_t head = 0; head < problem.heads; ++head) {
-        Site site{layer, head, step};
-        uint32_t kernel = package.route(layer, head, step);
-        const KernelRecord &record = package.kernel(kernel);
-        if (head < record.headBase || head - record.headBase >= record.heads)
-          return Error{fmt::format("{}: {}: routed to kernel {}, which covers heads {}..{}",
-                                   package.path(), siteName(site), kernel, record.headBase,
-                                   record.headBase + record.heads - 1)};
-        if (kernel != decodedKernel) {
-          auto decoded = kernelSchedule(package, kernel);
-          if (!decoded)
-            return decoded.takeError();
-          schedule = decoded.take();
-          decodedKernel = kernel;
-        }
-        if (Status s = checkAnchors(*schedule, head - record.headBase, profile, site); !s)
-          return Error{package.path() + ": " + s.message()};
-        BlockMask computed = maskOf(*schedule, head - record.headBase);
-        BlockMask wanted = masks->wanted(head, step);
-        // What may be added is only worked out where something is.
-        bool share = *tau && computed != wanted;
-        compareSite(site, computed, wanted, share ? masks->shareable(head, step, **tau) : wanted,
-                    limit, result);
-        result.repetitiveSites += masks->isRepetitive(head, step);
-      }
-  }
+  Status status = runOrdered(
+      problem.layers, std::max(1u, std::thread::hardware_concurrency()),
+      [&](size_t layer) { return compareLayer(package, profile, uint32_t(layer), *tau, limit); },
+      [&](size_t layer, const ScheduleComparison &compared) -> Status {
+        append(result, compared, limit);
+        if (progress)
+          progress(layer + 1, problem.layers);
+        return {};
+      });
+  if (!status)
+    return status.takeError();
   return result;
 }
 

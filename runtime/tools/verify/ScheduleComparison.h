@@ -5,6 +5,7 @@
 #include "calib_profiles/Profile.h"
 #include "runtime/inspect/SiteListing.h"
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -47,9 +48,12 @@ struct ScheduleComparison {
 /// bounded site by site.
 /// Fails, naming both files, where they are of different problems, where the package
 /// names a pass that is not known here, and where either cannot be read. At most `limit`
-/// differences are listed; all are counted.
+/// differences are listed; all are counted. A thread a CPU compares layers, one at a time each;
+/// `progress` may be empty.
+using ComparedLayers = std::function<void(size_t done, size_t total)>;
 Result<ScheduleComparison> compareSchedules(const PackageReader &package,
-                                            const ProfileReader &profile, size_t limit);
+                                            const ProfileReader &profile, size_t limit,
+                                            const ComparedLayers &progress = {});
 /// "layer 0, head 1, step 2: row 3: key block 5 is in the profile but not in the package".
 std::string differenceText(const BlockDifference &difference);
 

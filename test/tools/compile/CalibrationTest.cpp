@@ -35,8 +35,7 @@ TEST_CASE("a calibration package has every calibration kernel, and runs dense at
   CHECK(problem.model == "a model");
   CHECK(problem.tokens == 420);
   CHECK(problem.scale == doctest::Approx(0.125));
-  REQUIRE(package->manifest().repetition);
-  CHECK(package->manifest().repetition->anchors == 4);
+  CHECK(package->manifest().repetition.anchors == 4);
   REQUIRE(package->kernelCount() == 1);
   CHECK(package->kernel(0).visits == 2 * 4 * 4);
   CHECK(package->route(0, 1, 0) == 0);

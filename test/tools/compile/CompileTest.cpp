@@ -43,9 +43,8 @@ TEST_CASE("a package tells repetitive sites as its profile does") {
   REQUIRE_MESSAGE(profile, profile.message());
   auto package = PackageReader::open(path);
   REQUIRE_MESSAGE(package, package.message());
-  REQUIRE(package->manifest().repetition);
-  CHECK(package->manifest().repetition->gamma == header.criterion.gamma);
-  CHECK(package->manifest().repetition->anchors == 3);
+  CHECK(package->manifest().repetition.gamma == header.criterion.gamma);
+  CHECK(package->manifest().repetition.anchors == 3);
   uint32_t repetitive = 0;
   for (uint32_t layer = 0; layer < 2; ++layer)
     for (uint32_t head = 0; head < 2; ++head)
@@ -107,6 +106,53 @@ TEST_CASE("the same profile gives the same bytes, whatever the jobs, and as pack
   std::ifstream written(folder.file("r.json"));
   nlohmann::json file = nlohmann::json::parse(written);
   CHECK(file == report);
+}
+
+TEST_CASE("a compile from the cache gives the same bytes, and so does one from a damaged cache") {
+  ProfileFolder folder;
+  const std::string plain = folder.file("plain.calibatt"), cache = folder.file("cache");
+  const std::string cached = folder.file("cached.calibatt");
+  nlohmann::json without = compileJson({folder.profile, "-o", plain});
+  CHECK(without["cached_layers"] == 0);
+  for (uint32_t expected : {0u, 2u}) {
+    nlohmann::json report = compileJson({folder.profile, "-o", cached, "--cache", cache});
+    CHECK(report["cached_layers"] == expected);
+    CHECK(report["deduplication"] == without["deduplication"]);
+    CHECK(report["remarks"] == without["remarks"]);
+    CHECK(readBytes(cached) == readBytes(plain));
+  }
+  // Other options are other layers.
+  CHECK(compileJson({folder.profile, "-o", cached, "--cache", cache, "--granularity",
+                     "head"})["cached_layers"] == 0);
+  size_t damaged = 0;
+  for (const auto &entry : std::filesystem::recursive_directory_iterator(cache))
+    if (entry.is_regular_file() && entry.path().string().find("/layer/") != std::string::npos) {
+      std::vector<uint8_t> bytes = readBytes(entry.path());
+      bytes[bytes.size() / 2] ^= 1;
+      std::ofstream(entry.path(), std::ios::binary)
+          .write(reinterpret_cast<const char *>(bytes.data()), std::streamsize(bytes.size()));
+      ++damaged;
+    }
+  CHECK(damaged == 4);
+  nlohmann::json report = compileJson({folder.profile, "-o", cached, "--cache", cache});
+  CHECK(report["cached_layers"] == 0);
+  CHECK(readBytes(cached) == readBytes(plain));
+}
+
+TEST_CASE("a dry run counts the kernels and predicts the package's size") {
+  ProfileFolder folder;
+  const std::string path = folder.file("m.calibatt");
+  for (const char *form : {"auto", "schedule", "runs"}) {
+    INFO("--form ", form);
+    nlohmann::json dry = compileJson({folder.profile, "--dry-run", "--form", form});
+    nlohmann::json real = compileJson({folder.profile, "-o", path, "--form", form});
+    CHECK(dry["kernels"].size() == real["kernels"].size());
+    CHECK(dry["deduplication"] == real["deduplication"]);
+    CHECK(dry["predicted_s"] > 0);
+    const double predicted = dry["predicted_package_bytes"], got = real["package_bytes"];
+    CHECK(predicted > 0.7 * got);
+    CHECK(predicted < 1.3 * got);
+  }
 }
 
 TEST_CASE("every form and granularity computes the blocks of the profile") {

@@ -1,5 +1,5 @@
 // The pool of the driver: order, bounds, failures.
-#include "compiler/OrderedPool.h"
+#include "runtime/format/OrderedPool.h"
 
 #include <atomic>
 #include <chrono>
