@@ -1,6 +1,7 @@
 // `calibatt bench`: how long the calls of a package take.
 #include "runtime/src/KernelSchedule.h"
 #include "runtime/tools/Commands.h"
+#include "runtime/tools/PrewarmBench.h"
 #include "runtime/tools/Report.h"
 #include "runtime/tools/verify/DeviceSession.h"
 
@@ -23,6 +24,8 @@ struct BenchOptions {
   std::optional<uint32_t> runs;
   uint32_t batch = 1;
   uint64_t seed = 1;
+  bool prewarm = false;
+  uint32_t threads = 0;
   bool json = false;
 };
 
@@ -188,6 +191,9 @@ nlohmann::ordered_json benchJson(const std::vector<BenchRow> &rows, const Device
 }
 
 int runBench(const BenchOptions &options) {
+  if (options.prewarm)
+    return runPrewarmBench(
+        {options.package, options.device, options.threads, options.batch, options.json});
   auto package = PackageReader::open(options.package);
   if (!package)
     return reportFailure(package.message());
@@ -246,6 +252,13 @@ void addBench(CLI::App &app, int &exitCode) {
   command->add_option("--batch", options->batch, "Batch entries (default: 1)")
       ->check(CLI::Range(1u, kMaxBatch));
   command->add_option("--seed", options->seed, "Seed of the random inputs (default: 1)");
+  auto *prewarm = command->add_flag(
+      "--prewarm", options->prewarm,
+      "Instead of calls, time how schedules of the next step are made ready, step after step");
+  command
+      ->add_option("--threads", options->threads,
+                   "Threads that decode schedules (default: one per CPU)")
+      ->needs(prewarm);
   command->add_flag("--json", options->json, "Machine-readable output");
   command->callback([options, &exitCode] { exitCode = runBench(*options); });
 }

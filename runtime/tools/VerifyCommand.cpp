@@ -25,6 +25,7 @@ struct VerifyOptions {
   std::string package, profile;
   std::string device = "host";
   std::optional<uint64_t> sites, seed;
+  bool schedulesOnly = false;
   bool json = false;
 };
 
@@ -208,8 +209,16 @@ int runVerify(const VerifyOptions &options) {
   nlohmann::ordered_json json = {{"package", package->path()}};
   bool passed = true;
 
+  const bool onTerminal = isatty(STDERR_FILENO);
   if (profile) {
-    auto comparison = compareSchedules(*package, *profile, kListedDifferences);
+    ComparedLayers progress;
+    if (onTerminal)
+      progress = [](size_t done, size_t total) {
+        std::fprintf(stderr, "\r\x1b[Klayer %zu of %zu compared", done, total);
+      };
+    auto comparison = compareSchedules(*package, *profile, kListedDifferences, progress);
+    if (onTerminal)
+      std::fputs("\r\x1b[K", stderr);
     if (!comparison)
       return reportFailure(comparison.message());
     passed = comparison->passed();
@@ -224,12 +233,22 @@ int runVerify(const VerifyOptions &options) {
       return code;
   }
 
+  if (options.schedulesOnly) {
+    json["numerics"] = nullptr;
+    json["passed"] = passed;
+    int printed = options.json ? printJson(json)
+                               : printText(style.bold("numerics") +
+                                           "   not run: --schedules-only compares, it computes "
+                                           "nothing\n");
+    return printed != kExitDone ? printed : passed ? kExitDone : kExitFailed;
+  }
+
   CheckOptions check;
   check.device = options.device;
   check.seed = options.seed ? *options.seed : std::random_device()();
   check.maxKernels = options.sites.value_or(
       package->manifest().problem.tokens > kLargeTokens ? kDefaultLargeKernels : kDefaultKernels);
-  if (isatty(STDERR_FILENO))
+  if (onTerminal)
     check.progress = [](uint64_t done, uint64_t total) {
       std::fprintf(stderr, "\r\x1b[Kkernel %llu of %llu", (unsigned long long)done + 1,
                    (unsigned long long)total);
@@ -258,6 +277,10 @@ void addVerify(CLI::App &app, int &exitCode) {
   command->add_option("--profile", options->profile,
                       "Compare every schedule with this profile bit by bit: equal, or a superset "
                       "within bounds where the package says so");
+  command
+      ->add_flag("--schedules-only", options->schedulesOnly,
+                 "Only compare schedules: run no kernel")
+      ->needs("--profile");
   command->add_option("--device", options->device, "host, cuda or cuda:N (default: host)")
       ->check(deviceNameProblem);
   command->add_option("--sites", options->sites,

@@ -64,6 +64,35 @@ TEST_CASE_FIXTURE(Fixture, "verify says in words what ran and what did not") {
   CHECK(contains(alone.out, "not compared"));
 }
 
+TEST_CASE_FIXTURE(Fixture, "verify compares schedules without running a kernel") {
+  ToolRun run = runTool({"verify", package, "--profile", profile, "--schedules-only"});
+  CHECK_MESSAGE(run.exitCode == 0, run.err);
+  CHECK(contains(run.out, "equal, bit by bit"));
+  CHECK(contains(run.out, "not run: --schedules-only"));
+  sample.mask(0, 0, 0).set(0, kBlocks - 1, !sample.mask(0, 0, 0).get(0, kBlocks - 1));
+  sample.writePackage(package);
+  run = runTool({"verify", package, "--profile", profile, "--schedules-only", "--json"});
+  CHECK(run.exitCode == 1);
+  Json json = Json::parse(run.out);
+  CHECK(json["numerics"] == nullptr);
+  CHECK(json["schedules"]["differing_sites"] == 1);
+  CHECK(runTool({"verify", package, "--schedules-only"}).exitCode == 2);
+}
+
+TEST_CASE_FIXTURE(Fixture, "bench times how the schedules of the next step are made ready") {
+  ToolRun run =
+      runTool({"bench", package, "--device", "host", "--prewarm", "--threads", "2", "--json"});
+  REQUIRE_MESSAGE(run.exitCode == 0, run.err);
+  Json json = Json::parse(run.out);
+  CHECK(json["steps"] == kSteps);
+  CHECK(json["next_step_median_s"] > 0);
+  CHECK(json["next_step_slowest_s"] >= json["next_step_median_s"]);
+  CHECK(json["two_step_window_bytes"] > 0);
+  run = runTool({"bench", package, "--device", "host", "--prewarm"});
+  CHECK_MESSAGE(contains(run.out, "of device memory"), run.out);
+  CHECK(runTool({"bench", package, "--threads", "2"}).exitCode == 2);
+}
+
 TEST_CASE_FIXTURE(Fixture, "verify catches one block dropped from or added to a schedule") {
   INFO("seed ", sample.seed);
   std::mt19937 random(sample.seed);
