@@ -13,6 +13,11 @@
 
 namespace calibatt {
 
+/// One of the parts that a compile is split into.
+struct ShardNumber {
+  uint32_t index = 1, count = 1; ///< 1 to count
+};
+
 /// Of one package.
 struct CompileOptions {
   std::string profile;
@@ -22,13 +27,14 @@ struct CompileOptions {
   bool perHead = false;     ///< one kernel a site, else one a (layer, step)
   uint64_t unrollBudgetBytes = 64 << 10;
   double unrollBudgetSeconds = 10;
-  std::string tuning;              ///< spec fields that are choices: "stages=3"
-  std::string tileOrder = "heads"; ///< heads or longest
-  double shareStepsTau = 0;        ///< more than 0: steps may share schedules
-  uint32_t jobs = 1;               ///< layers lowered, and kernels compiled, at a time
-  std::string cacheFolder;         ///< empty: none
-  std::string dumpFolder;          ///< empty: none; else IR and CUDA text go there
-  bool dryRun = false;             ///< lower and count only: no NVRTC, no package
+  std::string tuning;               ///< spec fields that are choices: "stages=3"
+  std::string tileOrder = "heads";  ///< heads or longest
+  double shareStepsTau = 0;         ///< more than 0: steps may share schedules
+  uint32_t jobs = 1;                ///< layers lowered, and kernels compiled, at a time
+  std::string cacheFolder;          ///< empty: none
+  std::optional<ShardNumber> shard; ///< absent: every layer
+  std::string dumpFolder;           ///< empty: none; else IR and CUDA text go there
+  bool dryRun = false;              ///< lower and count only: no NVRTC, no package
 };
 
 /// What a compile tells while it runs. All may be called from any thread, and from

@@ -42,6 +42,14 @@ std::map<Form, FormTotals> totalsByForm(const CompileReport &report) {
 
 } // namespace
 
+static nlohmann::ordered_json shardJson(const CompileReport &report) {
+  if (!report.shard)
+    return nullptr;
+  return {{"index", report.shard->index},
+          {"count", report.shard->count},
+          {"layers", report.shardLayers}};
+}
+
 nlohmann::ordered_json reportJson(const CompileReport &report) {
   using Json = nlohmann::ordered_json;
   Json codes = Json::array(), kernels = Json::array();
@@ -81,6 +89,7 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
                {"model", report.model},
                {"arch", report.arch},
                {"toolchain", report.dryRun ? Json() : Json(report.toolchain)},
+               {"shard", shardJson(report)},
                {"layers", report.layers},
                {"heads", report.heads},
                {"steps", report.steps},

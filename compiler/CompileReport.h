@@ -38,7 +38,9 @@ struct KernelSummary {
 struct CompileReport {
   std::string profile, output, model, arch, toolchain;
   bool dryRun = false;
-  uint32_t layers = 0, heads = 0, steps = 0;
+  uint32_t layers = 0, heads = 0, steps = 0; ///< layers: those of the shard, where it is one
+  std::optional<ShardNumber> shard;
+  std::vector<uint32_t> shardLayers; ///< empty where it is none
   uint64_t tokens = 0;
   double density = 0; ///< kept blocks / all blocks, mean over the sites
   std::vector<CodeSummary> codes;

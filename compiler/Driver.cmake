@@ -7,7 +7,8 @@ add_library(calibatt_compiler STATIC
   KernelCache.cpp
   LayerCache.cpp
   LayerLowering.cpp
-  MemoryGate.cpp)
+  MemoryGate.cpp
+  Shards.cpp)
 target_compile_definitions(calibatt_compiler PRIVATE CALIBATT_VERSION="${PROJECT_VERSION}")
 target_link_libraries(calibatt_compiler
   PUBLIC calibatt_format nlohmann_json::nlohmann_json

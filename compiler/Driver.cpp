@@ -6,13 +6,16 @@
 #include "compiler/KernelBuild.h"
 #include "compiler/LayerCache.h"
 #include "compiler/MemoryGate.h"
+#include "compiler/Shards.h"
 #include "runtime/format/AtomicFile.h"
 #include "runtime/format/OrderedPool.h"
+#include "runtime/format/PackageRemarks.h"
 #include "runtime/format/Quantity.h"
 
 #include <chrono>
 #include <filesystem>
 #include <fmt/format.h>
+#include <numeric>
 #include <optional>
 #include <unordered_map>
 
@@ -75,7 +78,7 @@ private:
                               uint64_t sites);
   void predict();
   Status compile();
-  void keepRemark(const std::string &text);
+  void keepRemark(const std::string &text, uint32_t layer = kNone);
   /// Keeps a remark that no pass has told already, and tells it.
   void remark(const std::string &text);
 
@@ -84,7 +87,9 @@ private:
   std::optional<ProfileReader> profile;
   std::optional<KernelBuild> build;
   std::optional<LayerCache> layers;
+  std::vector<uint32_t> ours; ///< the layers to compile, ascending
   std::atomic<uint32_t> cachedLayers{0};
+  std::atomic<bool> cacheFailed{false};
   std::optional<PackageWriter> writer;                ///< in a dry run only for what it counts
   std::vector<KernelSource> sources;                  ///< distinct
   std::unordered_map<std::string, uint32_t> sourceOf; ///< by symbol
@@ -102,9 +107,9 @@ void Compile::remark(const std::string &text) {
     events.remark(text);
 }
 
-void Compile::keepRemark(const std::string &text) {
+void Compile::keepRemark(const std::string &text, uint32_t layer) {
   report.remarks.push_back(text);
-  writer->addRemark(text);
+  writer->addRemark(text, layer);
 }
 
 /// Everything that can fail early: before hours of lowering, not after.
@@ -128,7 +133,18 @@ Status Compile::prepare() {
   report.model = header.model;
   report.arch = options.arch;
   report.dryRun = options.dryRun;
-  report.layers = header.layers;
+  if (options.shard) {
+    auto shard = layersOfShard(*profile, *options.shard);
+    if (!shard)
+      return shard.takeError();
+    ours = shard.take();
+    report.shard = options.shard;
+    report.shardLayers = ours;
+  } else {
+    ours.resize(header.layers);
+    std::iota(ours.begin(), ours.end(), 0);
+  }
+  report.layers = uint32_t(ours.size());
   report.heads = header.heads;
   report.steps = header.stepCount();
   report.tokens = header.tokens();
@@ -145,6 +161,10 @@ Status Compile::prepare() {
   manifest.archs = {options.arch};
   if (options.shareStepsTau > 0)
     manifest.supersetPasses.push_back({kShareStepsPass, options.shareStepsTau});
+  if (options.shard)
+    manifest.shard =
+        Shard{options.shard->index, options.shard->count, ours, shapingOptions(options),
+              std::vector<std::vector<std::string>>(ours.size())};
   if (options.dryRun) {
     writer.emplace(std::move(manifest));
     return {};
@@ -266,7 +286,7 @@ Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
   report.rows += lowered.dedup.rows;
   report.rowClasses += lowered.dedup.rowClasses;
   for (const std::string &text : lowered.remarks)
-    keepRemark(text);
+    keepRemark(text, layer);
   for (uint32_t head = 0; head < report.heads; ++head)
     for (uint32_t step = 0; step < report.steps; ++step) {
       SiteStats stats = profile->stats(layer, head, step);
@@ -300,9 +320,10 @@ Result<LoweredLayer> Compile::lowerThroughCache(uint32_t layer) {
   if (events.cancelled())
     return Error{"interrupted"};
   auto lowered = lowerLayer(*profile, layer, options);
-  // The package does not need the cache: a full disk there costs time, not the compile.
+  // The package does not need the cache: a full disk there costs time, not the compile. Told once.
   if (lowered)
-    if (Status stored = layers->put(*key, *lowered); !stored && events.warning)
+    if (Status stored = layers->put(*key, *lowered);
+        !stored && !cacheFailed.exchange(true) && events.warning)
       events.warning("cache: " + stored.message());
   return lowered;
 }
@@ -322,33 +343,32 @@ Status Compile::lower() {
   const uint64_t layerBytes = kLoweringMasks * header.heads * header.stepCount() * header.blocks() *
                               ((header.blocks() + 7) / 8);
   MemoryGate memory(availableMemory() / 8 * 7);
-  auto work = [&](size_t layer) -> Result<LoweredLayer> {
+  auto work = [&](size_t index) -> Result<LoweredLayer> {
     const MemoryGate::Room room(memory, layerBytes);
     if (events.cancelled())
       return Error{"interrupted"};
-    auto lowered = lowerThroughCache(uint32_t(layer));
+    auto lowered = lowerThroughCache(ours[index]);
     if (lowered)
       tell(*lowered);
     return lowered;
   };
-  Status status = runOrdered(report.layers, options.jobs, work,
-                             [&](size_t layer, LoweredLayer lowered) -> Status {
+  Status status = runOrdered(ours.size(), options.jobs, work,
+                             [&](size_t index, LoweredLayer lowered) -> Status {
                                if (events.progress)
-                                 events.progress("lowering layers", layer + 1, report.layers);
-                               return takeLayer(uint32_t(layer), std::move(lowered));
+                                 events.progress("lowering layers", index + 1, ours.size());
+                               return takeLayer(ours[index], std::move(lowered));
                              });
   if (!status)
     return status;
   report.cachedLayers = cachedLayers;
   uint64_t all = uint64_t(report.layers) * report.heads * report.steps, repetitive = 0;
-  for (uint32_t layer = 0; layer < report.layers; ++layer)
+  for (uint32_t layer : ours)
     for (uint32_t head = 0; head < report.heads; ++head)
       for (uint32_t step = 0; step < report.steps; ++step)
         repetitive += profile->isRepetitive(layer, head, step);
   report.density /= double(all);
   if (repetitive)
-    remark(fmt::format("{} of {} {} repetitive", repetitive, counted(all, "site"),
-                       repetitive == 1 ? "is" : "are"));
+    remark(repetitionRemark(repetitive, all));
 
   auto dense = lowerDenseKernel(*profile, options);
   if (!dense)
@@ -396,9 +416,8 @@ Status Compile::compile() {
     summary.spillStores = image.spillStores;
     summary.spillLoads = image.spillLoads;
     summary.seconds = image.compileSeconds;
-    if (image.spillStores || image.spillLoads)
-      remark(fmt::format("{}: spills registers: {} bytes of stores, {} bytes of loads",
-                         image.symbol, image.spillStores, image.spillLoads));
+    if (std::string text = spillRemark(image); !text.empty())
+      remark(text);
     codes.push_back(writer->addCode(image));
   }
   report.cachedCodes = built->cached;

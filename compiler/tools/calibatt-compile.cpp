@@ -129,7 +129,8 @@ struct CommandLine {
   CalibrationShape shape;
   std::string grid;
   bool calibration = false; ///< no profile, but a shape
-  std::string form = "auto", granularity = "step", progress = "auto", budget, reportFile, depFile;
+  std::string form = "auto", granularity = "step", progress = "auto", budget, shard, reportFile,
+              depFile;
   bool json = false, remarks = false, noCache = false;
   uint64_t cacheLimitBytes = uint64_t(16) << 30;
 };
@@ -144,6 +145,19 @@ std::string parseBudget(const std::string &text, uint64_t &bytes, double &second
     good = *rest == ',' && secondsStatus == std::errc() && last == end && seconds >= 0;
   }
   return good ? "" : fmt::format("\"{}\" is not BYTES[,SECONDS]", text);
+}
+
+/// "I/N", the first being 1/N; an empty text where it is one, else what is wrong.
+std::string parseShard(const std::string &text, ShardNumber &shard) {
+  const char *end = text.data() + text.size();
+  auto [slash, status] = std::from_chars(text.data(), end, shard.index);
+  bool good = status == std::errc() && slash != end && *slash == '/';
+  if (good) {
+    auto [last, countStatus] = std::from_chars(slash + 1, end, shard.count);
+    good =
+        countStatus == std::errc() && last == end && shard.index >= 1 && shard.index <= shard.count;
+  }
+  return good ? "" : fmt::format("\"{}\" is not I/N with I from 1 to N", text);
 }
 
 void addOptions(CLI::App &app, CommandLine &line) {
@@ -169,6 +183,13 @@ void addOptions(CLI::App &app, CommandLine &line) {
       });
   app.add_option("-j,--jobs", options.jobs, "Layers and kernels at a time (default: all cores)")
       ->check(CLI::Range(1u, 1024u));
+  app.add_option("--shard", line.shard,
+                 "Only the layers of part I of N; `calibatt merge` makes the package of all N")
+      ->type_name("I/N")
+      ->check([](const std::string &text) {
+        ShardNumber shard;
+        return parseShard(text, shard);
+      });
   app.add_option("--share-steps", options.shareStepsTau,
                  "Steps share a schedule where this share of their blocks agrees; only adds blocks")
       ->type_name("TAU")
@@ -250,6 +271,8 @@ Status finishOptions(CommandLine &line) {
   if (line.calibration) {
     if (!options.profile.empty() || options.dryRun)
       return Error{"--calibration takes no profile, and compiles in any case"};
+    if (!line.shard.empty())
+      return Error{"--shard excludes --calibration, which is one layer"};
     if (!parseGrid(line.grid, line.shape))
       return Error{fmt::format("--calibration wants --grid TxHxW, got \"{}\"", line.grid)};
     if (line.shape.heads == 0)
@@ -265,6 +288,8 @@ Status finishOptions(CommandLine &line) {
     if (line.form == formName(form))
       options.form = form;
   options.perHead = line.granularity == "head";
+  if (!line.shard.empty())
+    parseShard(line.shard, options.shard.emplace());
   if (!line.budget.empty())
     parseBudget(line.budget, options.unrollBudgetBytes, options.unrollBudgetSeconds);
   return {};

@@ -53,6 +53,15 @@ struct RepetitionRule {
   uint32_t anchors = 5; ///< anchor rows a frame, 1 to 64
 };
 
+/// A part of a package: its layers, the dense kernel, and what only merging needs. Packages that
+/// are whole have none.
+struct Shard {
+  uint32_t index = 0, count = 0;                 ///< 1 to count
+  std::vector<uint32_t> layers;                  ///< ascending; the others have no kernels here
+  std::string options;                           ///< of the compile, those that shape the package
+  std::vector<std::vector<std::string>> remarks; ///< of each of `layers`
+};
+
 /// The JSON manifest (README.md of this folder).
 struct Manifest {
   Problem problem;
@@ -66,6 +75,7 @@ struct Manifest {
   uint32_t minDriver = 13000;               ///< CUDA driver API version the images need
   std::vector<std::string>
       remarks; ///< what the compile had to say (repetitive heads as dense, spills)
+  std::optional<Shard> shard;
 };
 
 /// One compiled __global__, shared by every kernel record that names it.
@@ -125,7 +135,8 @@ public:
   /// IR text of a layer, shown by `inspect show --ir`.
   void setIr(uint32_t layer, const std::string &text);
   void setIr(uint32_t layer, CompressedItem text);
-  void addRemark(const std::string &remark);
+  /// Of a layer, or of the whole compile where there is none; in a shard, one of its own.
+  void addRemark(const std::string &remark, uint32_t layer = kNone);
   /// Bytes of the schedules, orders and texts so far, as they will be in the file.
   uint64_t storedBytes() const;
   uint32_t dataCount() const;
@@ -141,7 +152,10 @@ private:
 /// open(), every chunk's hash when it is read. Immutable, safe from several threads.
 class PackageReader {
 public:
+  /// A whole package; a shard is refused by name.
   static Result<PackageReader> open(const std::string &path);
+  /// A shard; a whole package is refused by name. Sites of other layers have no route.
+  static Result<PackageReader> openShard(const std::string &path);
   /// The same of bytes in memory, which have to outlive the reader; path() is then `name`.
   static Result<PackageReader> openBytes(const std::string &name, std::span<const uint8_t> bytes);
   PackageReader(PackageReader &&) noexcept;
@@ -193,7 +207,7 @@ public:
 
 private:
   struct Impl;
-  static Result<PackageReader> load(Result<SafetensorsReader> file);
+  static Result<PackageReader> load(Result<SafetensorsReader> file, bool shard);
   explicit PackageReader(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl;
 };

@@ -32,7 +32,7 @@ struct PackageReader::Impl {
     const Problem &p = manifest.problem;
     return (size_t(layer) * p.heads + head) * p.steps + step;
   }
-  Status load();
+  Status load(bool shard);
   Status loadManifest();
   Status loadPools();
   Status loadStrings();
@@ -88,9 +88,17 @@ private:
 
 } // namespace
 
-Status PackageReader::Impl::load() {
-  for (auto part : {&Impl::loadManifest, &Impl::loadPools, &Impl::loadStrings, &Impl::loadCodes,
-                    &Impl::loadSchedules, &Impl::loadKernels, &Impl::loadSites})
+Status PackageReader::Impl::load(bool shard) {
+  if (Status status = loadManifest(); !status)
+    return status;
+  if (const auto &part = manifest.shard; part && !shard)
+    return Error{fmt::format("{}: is shard {} of {} of a package: calibatt merge makes the package "
+                             "of all of them",
+                             file.path(), part->index, part->count)};
+  if (!manifest.shard && shard)
+    return Error{fmt::format("{}: is a whole package, wanted a shard", file.path())};
+  for (auto part : {&Impl::loadPools, &Impl::loadStrings, &Impl::loadCodes, &Impl::loadSchedules,
+                    &Impl::loadKernels, &Impl::loadSites})
     if (Status status = (this->*part)(); !status)
       return status;
   return {};
@@ -275,23 +283,27 @@ Status PackageReader::Impl::loadSites() {
   ir = layers.indices("ir", text.count(), /*optional=*/true);
   if (Status status = layers.status(); !status)
     return status;
-  return checkRoutes(routes, kernels, denseKernel, p, file.path());
+  return checkRoutes(routes, kernels, denseKernel, manifest, file.path());
 }
 
 Result<PackageReader> PackageReader::open(const std::string &path) {
-  return load(SafetensorsReader::open(path));
+  return load(SafetensorsReader::open(path), /*shard=*/false);
+}
+
+Result<PackageReader> PackageReader::openShard(const std::string &path) {
+  return load(SafetensorsReader::open(path), /*shard=*/true);
 }
 
 Result<PackageReader> PackageReader::openBytes(const std::string &name,
                                                std::span<const uint8_t> bytes) {
-  return load(SafetensorsReader::openBytes(name, bytes));
+  return load(SafetensorsReader::openBytes(name, bytes), /*shard=*/false);
 }
 
-Result<PackageReader> PackageReader::load(Result<SafetensorsReader> file) {
+Result<PackageReader> PackageReader::load(Result<SafetensorsReader> file, bool shard) {
   if (!file)
     return file.takeError();
   auto impl = std::make_unique<Impl>(file.take());
-  if (Status status = impl->load(); !status)
+  if (Status status = impl->load(shard); !status)
     return status.takeError();
   return PackageReader(std::move(impl));
 }

@@ -69,6 +69,46 @@ Status checkSupersetPasses(const std::vector<SupersetPass> &passes, const std::s
   return {};
 }
 
+/// Absent where the package is whole.
+Result<std::optional<Shard>> readShard(JsonFields &fields, const std::string &where) {
+  constexpr const char *kKey = "shard";
+  if (!fields.has(kKey))
+    return std::optional<Shard>();
+  const std::string here = fmt::format("{}: {}", where, kKey);
+  JsonFields part(fields.object(kKey), here);
+  Shard shard;
+  shard.index = part.u32("index");
+  shard.count = part.u32("count");
+  shard.options = part.string("options");
+  for (const Json &entry : part.array("layers")) {
+    JsonFields layer(entry, fmt::format("{}: layers[{}]", here, shard.layers.size()));
+    shard.layers.push_back(layer.u32("layer"));
+    shard.remarks.push_back(layer.strings("remarks"));
+    if (Status status = layer.status(); !status)
+      return status.takeError();
+  }
+  if (Status status = part.status(); !status)
+    return status.takeError();
+  return std::optional<Shard>(std::move(shard));
+}
+
+Status checkShard(const Shard &shard, const Problem &problem, const std::string &where) {
+  auto fail = [&](const std::string &what) {
+    return Error{fmt::format("{}: shard: {}", where, what)};
+  };
+  if (shard.index < 1 || shard.index > shard.count || shard.count > problem.layers)
+    return fail(fmt::format("is {} of {}, wanted 1 and more, of as many as the {} layers at most",
+                            shard.index, shard.count, problem.layers));
+  if (shard.layers.empty() || shard.remarks.size() != shard.layers.size())
+    return fail(fmt::format("has {} layers and remarks of {}, wanted one and more of as many",
+                            shard.layers.size(), shard.remarks.size()));
+  for (size_t i = 0; i < shard.layers.size(); ++i)
+    if (shard.layers[i] >= problem.layers || (i && shard.layers[i] <= shard.layers[i - 1]))
+      return fail(fmt::format("layers[{}] is {}, wanted layers below {} that ascend", i,
+                              shard.layers[i], problem.layers));
+  return {};
+}
+
 } // namespace
 
 Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
@@ -95,6 +135,15 @@ Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
                {"min_driver", manifest.minDriver},
                {"remarks", manifest.remarks},
                {"dense_kernel", denseKernel}};
+  if (const std::optional<Shard> &shard = manifest.shard) {
+    Json layers = Json::array();
+    for (size_t i = 0; i < shard->layers.size(); ++i)
+      layers.push_back({{"layer", shard->layers[i]}, {"remarks", shard->remarks[i]}});
+    json["shard"] = {{"index", shard->index},
+                     {"count", shard->count},
+                     {"options", shard->options},
+                     {"layers", std::move(layers)}};
+  }
   return json;
 }
 
@@ -139,6 +188,7 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   m.minDriver = fields.u32("min_driver");
   m.remarks = fields.strings("remarks");
   parsed.denseKernel = fields.u32("dense_kernel");
+  Result<std::optional<Shard>> shard = readShard(fields, where);
   JsonFields rule(fields.object("repetition"), where + ": repetition");
   m.repetition = {rule.number("gamma"), rule.u32("anchors")};
   if (Status status = fields.status(); !status)
@@ -150,6 +200,9 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   if (!supersets)
     return supersets.takeError();
   m.supersetPasses = supersets.take();
+  if (!shard)
+    return shard.takeError();
+  m.shard = shard.take();
   if (Status status = checkManifest(m, where); !status)
     return status.takeError();
   return parsed;
@@ -199,6 +252,9 @@ Status checkManifest(const Manifest &manifest, const std::string &where) {
     return Error{fmt::format("{}: repetition.anchors is {}, wanted 1 to 64", where, rule.anchors)};
   if (manifest.archs.empty())
     return Error{where + ": archs is empty"};
+  if (manifest.shard)
+    if (Status status = checkShard(*manifest.shard, p, where); !status)
+      return status;
   return checkSupersetPasses(manifest.supersetPasses, where);
 }
 
@@ -257,14 +313,18 @@ Status checkKernel(const KernelRecord &kernel, uint32_t index, const std::vector
 }
 
 Status checkRoutes(std::span<const uint32_t> routes, std::span<const KernelRecord> kernels,
-                   uint32_t denseKernel, const Problem &problem, const std::string &where) {
+                   uint32_t denseKernel, const Manifest &manifest, const std::string &where) {
+  const Problem &problem = manifest.problem;
+  const std::optional<Shard> &shard = manifest.shard;
   if (denseKernel >= kernels.size())
     return Error{denseKernel == kNone
                      ? fmt::format("{}: has no dense kernel", where)
                      : fmt::format("{}: dense_kernel is {}, but there are {} kernels", where,
                                    denseKernel, kernels.size())};
   size_t site = 0;
-  for (uint32_t layer = 0; layer < problem.layers; ++layer)
+  for (uint32_t layer = 0; layer < problem.layers; ++layer) {
+    const bool ours =
+        !shard || std::binary_search(shard->layers.begin(), shard->layers.end(), layer);
     for (uint32_t head = 0; head < problem.heads; ++head)
       for (uint32_t step = 0; step < problem.steps; ++step) {
         uint32_t route = routes[site++];
@@ -272,8 +332,12 @@ Status checkRoutes(std::span<const uint32_t> routes, std::span<const KernelRecor
           return Error{fmt::format("{}: route: layer {}, head {}, step {}: {}", where, layer, head,
                                    step, what)};
         };
-        if (route == kNone)
+        if (route == kNone && ours)
           return fail("has no kernel");
+        if (!ours && route != kNone)
+          return fail("has a kernel, but is not of this shard");
+        if (!ours)
+          continue;
         if (route >= kernels.size())
           return fail(fmt::format("kernel is {}, but there are {}", route, kernels.size()));
         const KernelRecord &kernel = kernels[route];
@@ -283,6 +347,7 @@ Status checkRoutes(std::span<const uint32_t> routes, std::span<const KernelRecor
           return fail(fmt::format("kernel {} covers heads {} to {}", route, kernel.headBase,
                                   kernel.headBase + kernel.heads - 1));
       }
+  }
   return {};
 }
 

@@ -41,9 +41,10 @@ struct PackageCounts {
 /// One record: its references, heads and form. `form` is its code's.
 Status checkKernel(const KernelRecord &kernel, uint32_t index, const std::vector<CodeImage> &codes,
                    const PackageCounts &counts, const Problem &problem, const std::string &where);
-/// Every site has a kernel that covers its head; the dense kernel exists.
+/// Every site (of the layers of a shard, where it is one) has a kernel that covers its head, other
+/// sites have none; the dense kernel exists.
 Status checkRoutes(std::span<const uint32_t> routes, std::span<const KernelRecord> kernels,
-                   uint32_t denseKernel, const Problem &problem, const std::string &where);
+                   uint32_t denseKernel, const Manifest &manifest, const std::string &where);
 /// An order names every row once.
 Status checkOrder(std::span<const uint16_t> order, uint64_t rows, const std::string &where);
 

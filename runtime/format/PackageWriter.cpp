@@ -236,8 +236,15 @@ uint64_t PackageWriter::storedBytes() const {
 
 uint32_t PackageWriter::dataCount() const { return impl->data.count(); }
 
-void PackageWriter::addRemark(const std::string &remark) {
+void PackageWriter::addRemark(const std::string &remark, uint32_t layer) {
   impl->manifest.remarks.push_back(remark);
+  std::optional<Shard> &shard = impl->manifest.shard;
+  if (!shard || layer == kNone)
+    return;
+  auto place = std::find(shard->layers.begin(), shard->layers.end(), layer);
+  if (place == shard->layers.end())
+    return impl->fail(fmt::format("remark: layer {} is not of this shard", layer));
+  shard->remarks[size_t(place - shard->layers.begin())].push_back(remark);
 }
 
 Status PackageWriter::Impl::check(const std::string &path) const {
@@ -253,7 +260,7 @@ Status PackageWriter::Impl::check(const std::string &path) const {
       return status;
   if (Status status = checkKernels(path); !status)
     return status;
-  return checkRoutes(routes, kernels, denseKernel, manifest.problem, path);
+  return checkRoutes(routes, kernels, denseKernel, manifest, path);
 }
 
 Status PackageWriter::Impl::checkKernels(const std::string &path) const {

@@ -2,6 +2,7 @@
 // CUDA. `calibatt compile` hands over to calibatt-compile, which needs both.
 #include "runtime/tools/CacheCommand.h"
 #include "runtime/tools/Commands.h"
+#include "runtime/tools/MergeCommand.h"
 
 #include <CLI/CLI.hpp>
 
@@ -26,6 +27,7 @@ static int runCommandLine(int argc, char **argv) {
   addCalibrate(app, exitCode);
   addProfile(app, exitCode);
   addCompile(app);
+  addMerge(app, exitCode);
   addInspect(app, exitCode);
   addVerify(app, exitCode);
   addBench(app, exitCode);

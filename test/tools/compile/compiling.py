@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import struct
 import subprocess
 import tempfile
@@ -52,8 +53,21 @@ def synthesize(path, layers, heads, steps):
         "--steps", steps, "-o", path)
 
 
-def profile_of_masks(path, masks, grid=(1, 10, 42), head_dim=64):
-    """The profile of `masks[layer][step][head]`, each rows of kept blocks; no head is repetitive."""
+def random_profile(path, layers, heads, steps):
+    """A profile of any number of layers; every step of layer 1's first head is repetitive."""
+    blocks = range(4)
+    masks = [[[[sorted({row, *random.choices(blocks, k=2)}) for row in blocks]
+               for _ in range(heads)] for _ in range(steps)] for _ in range(layers)]
+    for step in masks[1]:
+        step[0] = [list(blocks) for _ in blocks]
+    repetition = [float(layer == 1 and head == 0)
+                  for layer in range(layers) for head in range(heads) for _ in range(steps)]
+    profile_of_masks(path, masks, repetition)
+
+
+def profile_of_masks(path, masks, repetition=(), grid=(1, 10, 42), head_dim=64):
+    """The profile of `masks[layer][step][head]`, each rows of kept blocks, and of the scores of
+    repetition, [layer, head, step], if there are any."""
     row_bytes = (len(masks[0][0][0]) + 7) // 8
     document = {
         "format": "calibatt.bitmaps", "version": "1.0", "model": "masks", "grid": list(grid),
@@ -68,6 +82,11 @@ def profile_of_masks(path, masks, grid=(1, 10, 42), head_dim=64):
             header[f"mask/{layer}/{step}"] = {
                 "dtype": "U8", "shape": [len(heads), len(heads[0]), row_bytes],
                 "data_offsets": [begin, len(data)]}
+    if repetition:
+        begin, data = len(data), data + struct.pack(f"<{len(repetition)}f", *repetition)
+        header["repetition"] = {
+            "dtype": "F32", "shape": [len(masks), len(masks[0][0]), len(masks[0])],
+            "data_offsets": [begin, len(data)]}
     text = json.dumps(header).encode()
     bitmaps = Path(f"{path}.bitmaps")
     bitmaps.write_bytes(struct.pack("<Q", len(text)) + text + data)
