@@ -80,7 +80,7 @@ void addSelect(CLI::App &profile, int &exitCode) {
   });
 }
 
-void addMerge(CLI::App &profile, int &exitCode) {
+void addCountsMerge(CLI::App &profile, int &exitCode) {
   auto options = std::make_shared<MergeOptions>();
   CLI::App &command = *profile.add_subcommand(
       "merge", "add up counts of different prompts; the order does not matter");

@@ -9,6 +9,6 @@ namespace calibatt {
 
 /// Each adds one subcommand to `profile`, as the functions of Commands.h do.
 void addSelect(CLI::App &profile, int &exitCode);
-void addMerge(CLI::App &profile, int &exitCode);
+void addCountsMerge(CLI::App &profile, int &exitCode);
 
 } // namespace calibatt

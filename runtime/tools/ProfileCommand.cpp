@@ -95,7 +95,7 @@ void addProfile(CLI::App &app, int &exitCode) {
   addSynth(profile, exitCode);
   addInfo(profile, exitCode);
   addSelect(profile, exitCode);
-  addMerge(profile, exitCode);
+  addCountsMerge(profile, exitCode);
   addImport(profile, exitCode);
 }
 

@@ -11,6 +11,7 @@
 using namespace calibatt;
 using test::fromBf16;
 using test::Tensor;
+using test::toBf16;
 
 extern void (*const kSampleEntries[])(calibatt::LaunchParams);
 
