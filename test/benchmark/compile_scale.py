@@ -112,10 +112,6 @@ def table(header, rows):
                      ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
-def against(value, limit, text):
-    return f"{text} ({'met' if value <= limit else 'not met'})"
-
-
 def markdown(results):
     rows = results["rows"]
     text = ["# Compiling whole models\n",
