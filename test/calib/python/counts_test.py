@@ -176,7 +176,7 @@ class CountsTest(CountsCase):
         numpy.testing.assert_array_equal(tensors["energy_sum"].transpose(by_step), sums)
         numpy.testing.assert_array_equal(tensors["kept"].transpose(0, 2, 1),
                                          counts.sum(axis=(3, 4)))
-        scores = sum(numpy.rint(p.repetition.astype(float) * 2**32) for p in prompts.values())
+        scores = sum(method.score_units(p.repetition) for p in prompts.values())
         numpy.testing.assert_array_equal(tensors["repetition"].transpose(0, 2, 1), scores)
         numpy.testing.assert_array_equal(
             tensors["row_max"].transpose(0, 2, 1),

@@ -67,6 +67,12 @@ def units(e):
     return numpy.floor(rounded * 2.0**24 + 0.5).astype(numpy.int64)
 
 
+def score_units(scores):
+    """Repetition scores in 2^-32, to the nearest, halves away from zero: float32 scores do hit halves."""
+    exact = scores.astype(numpy.float64) * 2.0**32
+    return (numpy.sign(exact) * numpy.floor(numpy.abs(exact) + 0.5)).astype(numpy.int64)
+
+
 def code(sum_of_units, prompts):
     """The byte of a mean energy: -8 log2 of it, 255 for none."""
     if sum_of_units == 0:
