@@ -17,15 +17,21 @@ Error disagree(const std::string &name, const char *what, uint64_t got, uint64_t
       fmt::format("{}: its schedule has {} {}, but the package says {}", name, got, what, wanted)};
 }
 
+/// checkDataImage with the grid of the kernel's own code.
+Status checkAgainstCode(const PackageReader &package, uint32_t kernel,
+                        std::span<const uint8_t> image) {
+  auto compiled = compiledGrid(package, package.kernel(kernel).code);
+  if (!compiled)
+    return compiled.takeError();
+  return checkDataImage(package, kernel, image, *compiled);
+}
+
 Result<Schedule> dataSchedule(const PackageReader &package, uint32_t kernel) {
   const KernelRecord &record = package.kernel(kernel);
   auto image = package.data(record.data);
   if (!image)
     return image.takeError();
-  auto compiled = compiledGrid(package, record.code);
-  if (!compiled)
-    return compiled.takeError();
-  if (Status sound = checkDataImage(package, kernel, *image, *compiled); !sound)
+  if (Status sound = checkAgainstCode(package, kernel, *image); !sound)
     return sound.takeError();
   return decodeScheduleImage(*image, nameOf(package, kernel) + ": data image");
 }
@@ -100,10 +106,7 @@ Result<ScheduleMasks> kernelMasks(const PackageReader &package, uint32_t kernel,
   auto image = decoder.image(record.data);
   if (!image)
     return image.takeError();
-  auto compiled = compiledGrid(package, record.code);
-  if (!compiled)
-    return compiled.takeError();
-  if (Status sound = checkDataImage(package, kernel, *image, *compiled); !sound)
+  if (Status sound = checkAgainstCode(package, kernel, *image); !sound)
     return sound.takeError();
   return masksOfImage(*image, nameOf(package, kernel) + ": data image");
 }
