@@ -119,12 +119,7 @@ void describe(CompileReport &report, const Problem &problem, const KernelBuildRe
     CodeSummary code;
     code.symbol = image.symbol;
     code.form = image.form;
-    code.codeBytes = image.codeBytes;
-    code.fatbinBytes = image.fatbin.size();
-    code.registers = image.registers;
-    code.spillStores = image.spillStores;
-    code.spillLoads = image.spillLoads;
-    code.seconds = image.compileSeconds;
+    code.take(image);
     report.codes.push_back(std::move(code));
   }
 }

@@ -9,6 +9,15 @@
 
 namespace calibatt {
 
+void CodeSummary::take(const CodeImage &image) {
+  codeBytes = image.codeBytes;
+  fatbinBytes = image.fatbin.size();
+  registers = image.registers;
+  spillStores = image.spillStores;
+  spillLoads = image.spillLoads;
+  seconds = image.compileSeconds;
+}
+
 namespace {
 
 /// What the kernels of one form add up to.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "compiler/CompileOptions.h"
+#include "runtime/format/Package.h"
 
 #include <nlohmann/json_fwd.hpp>
 
@@ -22,6 +23,9 @@ struct CodeSummary {
   uint64_t codeBytes = 0, fatbinBytes = 0;
   uint32_t registers = 0, spillStores = 0, spillLoads = 0;
   double seconds = 0; ///< zero where it came from the cache
+
+  /// What the compiler said of it.
+  void take(const CodeImage &image);
 };
 
 /// One kernel of the package.

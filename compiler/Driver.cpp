@@ -409,13 +409,7 @@ Status Compile::compile() {
   std::vector<uint32_t> codes;
   for (size_t i = 0; i < built->images.size(); ++i) {
     const CodeImage &image = built->images[i];
-    CodeSummary &summary = report.codes[i];
-    summary.codeBytes = image.codeBytes;
-    summary.fatbinBytes = image.fatbin.size();
-    summary.registers = image.registers;
-    summary.spillStores = image.spillStores;
-    summary.spillLoads = image.spillLoads;
-    summary.seconds = image.compileSeconds;
+    report.codes[i].take(image);
     if (std::string text = spillRemark(image); !text.empty())
       remark(text);
     codes.push_back(writer->addCode(image));
