@@ -104,6 +104,14 @@ std::string promptsHash(const std::vector<std::string> &ids) {
   return toHex(digest);
 }
 
+ScalarColumns::ScalarColumns(std::span<const SiteScalars> scalars) {
+  for (const SiteScalars &s : scalars) {
+    repetition.push_back(s.repetition);
+    kept.push_back(s.kept);
+    rowMax.push_back(s.rowMax);
+  }
+}
+
 void SiteScalars::addScore(double score) {
   repetition += std::llround(std::clamp(score, -1.0, 1.0) / kRepetitionUnit);
 }

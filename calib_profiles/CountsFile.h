@@ -72,6 +72,15 @@ struct SiteScalars {
   float score(uint32_t prompts) const;
 };
 
+/// The scalars of all sites as the files have them, a tensor each.
+struct ScalarColumns {
+  std::vector<int64_t> repetition;
+  std::vector<uint64_t> kept;
+  std::vector<float> rowMax;
+
+  explicit ScalarColumns(std::span<const SiteScalars> scalars);
+};
+
 /// XXH3 over what a file has of a site, as stored; `best` is empty in Sums.
 uint64_t siteHash(const SiteScalars &scalars, std::span<const uint8_t> best,
                   std::span<const uint8_t> energy, std::span<const uint8_t> count);

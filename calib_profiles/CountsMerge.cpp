@@ -89,21 +89,14 @@ public:
   }
 
   Status finish(const std::vector<std::string> &ids) {
-    std::vector<int64_t> repetition;
-    std::vector<uint64_t> kept;
-    std::vector<float> rowMax;
-    for (const SiteScalars &s : scalars) {
-      repetition.push_back(s.repetition);
-      kept.push_back(s.kept);
-      rowMax.push_back(s.rowMax);
-    }
+    const ScalarColumns columns(scalars);
     const std::vector<uint64_t> state = {ids.size(), 0};
     const std::vector<uint8_t> prompts = packPromptIds(ids);
     for (const auto &[tensor, bytes] : {std::pair{CountsTensor::State, bytesOf(state)},
                                         {CountsTensor::SiteHash, bytesOf(hashes)},
-                                        {CountsTensor::Repetition, bytesOf(repetition)},
-                                        {CountsTensor::Kept, bytesOf(kept)},
-                                        {CountsTensor::RowMax, bytesOf(rowMax)},
+                                        {CountsTensor::Repetition, bytesOf(columns.repetition)},
+                                        {CountsTensor::Kept, bytesOf(columns.kept)},
+                                        {CountsTensor::RowMax, bytesOf(columns.rowMax)},
                                         {CountsTensor::PromptIds, bytesOf(prompts)}})
       if (Status s = file.writeAt(layout.at(tensor, 0), bytes); !s)
         return s;

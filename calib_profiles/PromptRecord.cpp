@@ -92,18 +92,11 @@ Status PromptWriter::checkComplete() const {
 Status PromptWriter::commit() {
   if (Status s = checkComplete(); !s)
     return s;
-  std::vector<int64_t> repetition;
-  std::vector<uint64_t> kept;
-  std::vector<float> rowMax;
-  for (const SiteScalars &s : scalars) {
-    repetition.push_back(s.repetition);
-    kept.push_back(s.kept);
-    rowMax.push_back(s.rowMax);
-  }
+  const ScalarColumns columns(scalars);
   for (const auto &[tensor, bytes] : {std::pair{SiteHash, bytesOf(hashes)},
-                                      {Repetition, bytesOf(repetition)},
-                                      {Kept, bytesOf(kept)},
-                                      {RowMax, bytesOf(rowMax)}})
+                                      {Repetition, bytesOf(columns.repetition)},
+                                      {Kept, bytesOf(columns.kept)},
+                                      {RowMax, bytesOf(columns.rowMax)}})
     if (Status s = file.writeAt(plan.offsets[tensor], bytes); !s)
       return s;
   return file.commit();
