@@ -1,6 +1,7 @@
 // Tables and JSON of counts.
 #include "runtime/tools/CountsReport.h"
 #include "calib_profiles/EnergySchedule.h"
+#include "runtime/tools/ProfileTables.h"
 
 #include <fmt/format.h>
 
@@ -100,28 +101,17 @@ std::string countsText(const CountsReader &counts, uint64_t fileBytes, const Tex
 
 nlohmann::ordered_json countsJson(const CountsReader &counts, uint64_t fileBytes) {
   const ProfileHeader &h = counts.header();
-  return {{"file", counts.path()},
-          {"file_bytes", fileBytes},
-          {"model", h.model},
-          {"grid", {h.grid.frames, h.grid.height, h.grid.width}},
-          {"tokens", h.tokens()},
-          {"max_text", h.maxText},
-          {"blocks", h.blocks()},
-          {"layers", h.layers},
-          {"heads", h.heads},
-          {"steps", h.stepCount()},
-          {"head_dim", h.headDim},
-          {"scale", h.scale},
-          {"dtype", h.dtype},
-          {"criterion",
-           {{"a", h.criterion.a},
-            {"c", h.criterion.c},
-            {"k", h.criterion.k},
-            {"anchors", h.criterion.anchors}}},
-          {"energies", counts.kind() == CountsKind::Sums ? "sums" : "means"},
-          {"cover_density", coverDensity(counts)},
-          {"prompts", counts.prompts()},
-          {"prompts_hash", h.promptsHash}};
+  nlohmann::ordered_json json = modelJson(counts.path(), fileBytes, h);
+  json.update({{"criterion",
+                {{"a", h.criterion.a},
+                 {"c", h.criterion.c},
+                 {"k", h.criterion.k},
+                 {"anchors", h.criterion.anchors}}},
+               {"energies", counts.kind() == CountsKind::Sums ? "sums" : "means"},
+               {"cover_density", coverDensity(counts)},
+               {"prompts", counts.prompts()},
+               {"prompts_hash", h.promptsHash}});
+  return json;
 }
 
 std::string stabilityText(const std::string &path, const StabilityReport &report,

@@ -87,22 +87,21 @@ std::string profileText(const std::string &path, uint64_t fileBytes, const Profi
   return fields.text(style) + "\n" + table.text(style);
 }
 
+nlohmann::ordered_json modelJson(const std::string &path, uint64_t fileBytes,
+                                 const ProfileHeader &h) {
+  return {{"file", path},          {"file_bytes", fileBytes},
+          {"model", h.model},      {"grid", {h.grid.frames, h.grid.height, h.grid.width}},
+          {"tokens", h.tokens()},  {"max_text", h.maxText},
+          {"blocks", h.blocks()},  {"layers", h.layers},
+          {"heads", h.heads},      {"steps", h.stepCount()},
+          {"head_dim", h.headDim}, {"scale", h.scale},
+          {"dtype", h.dtype}};
+}
+
 nlohmann::ordered_json profileJson(const std::string &path, uint64_t fileBytes,
                                    const ProfileHeader &h, const ProfileSummary &s) {
-  nlohmann::ordered_json json = {
-      {"file", path},
-      {"file_bytes", fileBytes},
-      {"model", h.model},
-      {"grid", {h.grid.frames, h.grid.height, h.grid.width}},
-      {"tokens", h.tokens()},
-      {"max_text", h.maxText},
-      {"blocks", h.blocks()},
-      {"layers", h.layers},
-      {"heads", h.heads},
-      {"steps", h.stepCount()},
-      {"head_dim", h.headDim},
-      {"scale", h.scale},
-      {"dtype", h.dtype},
+  nlohmann::ordered_json json = modelJson(path, fileBytes, h);
+  json.update({
       {"criterion",
        {{"a", h.criterion.a},
         {"c", h.criterion.c},
@@ -120,7 +119,7 @@ nlohmann::ordered_json profileJson(const std::string &path, uint64_t fileBytes,
       {"all", meansJson(s.all)},
       {"early", meansJson(s.early)},
       {"late", meansJson(s.late)},
-  };
+  });
   json["per_layer"] = nlohmann::ordered_json::array();
   for (uint32_t layer = 0; layer < h.layers; ++layer) {
     nlohmann::ordered_json entry = {{"layer", layer}};

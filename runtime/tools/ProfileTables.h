@@ -17,6 +17,10 @@ std::string profileText(const std::string &path, uint64_t fileBytes, const Profi
 nlohmann::ordered_json profileJson(const std::string &path, uint64_t fileBytes,
                                    const ProfileHeader &header, const ProfileSummary &summary);
 
+/// File, model and shape: how the JSON of a profile and that of counts begin.
+nlohmann::ordered_json modelJson(const std::string &path, uint64_t fileBytes,
+                                 const ProfileHeader &header);
+
 /// "NAME 123/400" on stderr, rewritten in place; silent where stderr is no terminal.
 class ProgressLine {
 public:
