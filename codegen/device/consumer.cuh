@@ -164,7 +164,9 @@ template <AttentionSpec S, class Softmax = typename SoftmaxOf<S>::Type> struct C
 
   /// O = P V, plus O where `accumulate`, with V of `stage`.
   CALIBATT_DEVICE void issuePV(u32 stage, bool accumulate) {
-    u64 b = descriptorMnMajor < S.head_dim == 128 || S.mma_sums ? int(kHalf) : 0 > (smem.v(stage));
+    // The stride between 64-column halves: of V's own two, and to the half of ones.
+    constexpr int kStride = S.head_dim == 128 || S.mma_sums ? int(kHalf) : 0;
+    const u64 b = descriptorMnMajor<kStride>(smem.v(stage));
 #pragma unroll
     for (int k = 0; k < kTileKeys / 16; ++k)
       ptx::wgmmaRS(o, p + 4 * k, b + u64(k) * 128, k > 0 || accumulate);
