@@ -1,10 +1,8 @@
 // Packages: as damaged files, and, since the digest stops those early, as forged
 // ones: damaged files whose digest fits again.
 #include "runtime/format/Package.h"
-#include "runtime/format/PackageTables.h"
-#include "runtime/format/Safetensors.h"
 #include "runtime/format/ScheduleEncoder.h"
-#include "test/fuzz/FuzzTarget.h"
+#include "test/fuzz/RenewedDigest.h"
 
 using namespace calibatt;
 
@@ -88,24 +86,6 @@ void readAll(const std::string &path) {
   }
 }
 
-/// The same container with the digest that its tables have; empty where it is none.
-std::vector<uint8_t> withDigest(std::span<const uint8_t> bytes, const std::string &path) {
-  Result<SafetensorsReader> file = SafetensorsReader::open(path);
-  if (!file || !file->metadata(kManifestKey) || !file->metadata(kDigestKey))
-    return {};
-  std::vector<DigestEntry> tables;
-  for (const TensorView &tensor : file->tensors())
-    tables.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data});
-  std::string digest = tablesDigest(*file->metadata(kManifestKey), std::move(tables));
-  std::string header(file->headerBytes().begin(), file->headerBytes().end());
-  size_t at = header.find(*file->metadata(kDigestKey));
-  if (file->metadata(kDigestKey)->size() != digest.size() || at == std::string::npos)
-    return {};
-  std::vector<uint8_t> forged(bytes.begin(), bytes.end());
-  std::copy(digest.begin(), digest.end(), forged.begin() + int64_t(8 + at));
-  return forged;
-}
-
 } // namespace
 
 std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
@@ -131,7 +111,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   std::span<const uint8_t> bytes(data, size);
   test::MemoryFile damaged(bytes);
   readAll(damaged.path());
-  if (std::vector<uint8_t> forged = withDigest(bytes, damaged.path()); !forged.empty())
+  if (std::vector<uint8_t> forged = test::withRenewedDigest(bytes, damaged.path()); !forged.empty())
     readAll(test::MemoryFile(forged).path());
   return 0;
 }
