@@ -1,13 +1,10 @@
 #include "runtime/src/CudaImages.h"
 
 #include "runtime/format/Quantity.h"
-#include "runtime/src/KernelSchedule.h"
-#include "runtime/src/TileLists.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 namespace calibatt {
 namespace {
@@ -98,13 +95,20 @@ Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch)
     std::vector<uint32_t> kernels;
     for (const KernelLaunch &launch : wave)
       kernels.push_back(launch.kernel);
-    auto data = reader.read(kernels);
+    std::vector<WorkList> work(wave.size());
+    auto data = reader.read(kernels, [&](size_t i, const LaunchData &read) -> Status {
+      auto list = makeWorkList(package, wave[i], batch, read, processors);
+      if (!list)
+        return list.takeError();
+      work[i] = list.take();
+      return {};
+    });
     if (!data)
       return {CALIBATT_STATUS_BAD_PACKAGE, data.message()};
     for (size_t i = 0; i < wave.size(); ++i) {
       if (Outcome loaded = loadData(wave[i].kernel, (*data)[i].image); !loaded.ok())
         return loaded;
-      if (Outcome loaded = loadWork(wave[i], batch, (*data)[i]); !loaded.ok())
+      if (Outcome loaded = loadWork(workKey(wave[i], batch), work[i]); !loaded.ok())
         return loaded;
     }
   }
@@ -172,7 +176,6 @@ CuKernel CudaImages::loadedCode(uint32_t code) const {
   return found == codes.end() ? nullptr : found->second.kernel;
 }
 
-/// The reader has checked the image.
 Outcome CudaImages::loadData(uint32_t kernel, const std::vector<uint8_t> &image) {
   const uint32_t index = package.kernel(kernel).data;
   if (index == kNone || blobs.contains(dataKey(index)))
@@ -180,54 +183,10 @@ Outcome CudaImages::loadData(uint32_t kernel, const std::vector<uint8_t> &image)
   return upload(dataKey(index), image.data(), image.size(), 0);
 }
 
-Outcome CudaImages::loadWork(const KernelLaunch &launch, uint32_t batch, const LaunchData &data) {
-  const BlobKey key = workKey(launch, batch);
+Outcome CudaImages::loadWork(const BlobKey &key, const WorkList &work) {
   if (blobs.contains(key))
     return {};
-  const uint32_t blocks = package.manifest().problem.blocks();
-  std::vector<uint32_t> words;
-  words.reserve(size_t(launch.headCount) * blocks * batch);
-  for (const uint16_t tile : data.order) {
-    const uint32_t scheduleHead = tile / blocks;
-    if (scheduleHead - key.scheduleBegin >= launch.headCount)
-      continue;
-    for (uint32_t b = 0; b < batch; ++b)
-      words.push_back(packWork(tile % blocks, scheduleHead + launch.headBase, b));
-  }
-  if (words.size() != size_t(launch.headCount) * blocks * batch)
-    return {CALIBATT_STATUS_BAD_PACKAGE,
-            fmt::format("{}: tile order of kernel {} gives {} for {} of {}", package.path(),
-                        launch.kernel, counted(words.size() / batch, "tile"),
-                        counted(launch.headCount, "head"), counted(blocks, "block"))};
-  if (!package.codeInfo(package.kernel(launch.kernel).code).persistent)
-    return upload(key, words.data(), words.size() * 4, uint32_t(words.size()));
-  std::vector<uint32_t> visits;
-  if (Outcome counted = countVisits(launch, data.image, words, visits); !counted.ok())
-    return counted;
-  TileLists cut = cutTileLists(words, visits, processors);
-  const uint32_t count = uint32_t(cut.work.size()), lists = uint32_t(cut.begins.size() - 1);
-  cut.work.insert(cut.work.end(), cut.begins.begin(), cut.begins.end());
-  return upload(key, cut.work.data(), cut.work.size() * 4, count, lists);
-}
-
-Outcome CudaImages::countVisits(const KernelLaunch &launch, const std::vector<uint8_t> &image,
-                                const std::vector<uint32_t> &work,
-                                std::vector<uint32_t> &visits) const {
-  if (package.kernel(launch.kernel).data == kNone)
-    return {CALIBATT_STATUS_BAD_PACKAGE,
-            fmt::format("{}: kernel {} is persistent and has no data image", package.path(),
-                        launch.kernel)};
-  ScheduleHeader header;
-  std::memcpy(&header, image.data(), sizeof header);
-  visits.reserve(work.size());
-  for (const uint32_t word : work) {
-    RowEntry entry;
-    const uint64_t row =
-        uint64_t(workHead(word) - launch.headBase) * header.query_blocks + workRow(word);
-    std::memcpy(&entry, image.data() + header.rows_offset + row * sizeof entry, sizeof entry);
-    visits.push_back(entry.visits & kRowVisitsMask);
-  }
-  return {};
+  return upload(key, work.words.data(), work.words.size() * 4, work.count, work.lists);
 }
 
 Outcome CudaImages::makeRoom(uint64_t bytes) {

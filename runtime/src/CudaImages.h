@@ -4,7 +4,7 @@
 
 #include "runtime/src/CudaDriver.h"
 #include "runtime/src/Device.h"
-#include "runtime/src/LaunchData.h"
+#include "runtime/src/WorkList.h"
 
 #include <map>
 #include <vector>
@@ -24,7 +24,7 @@ struct ResidentKernel {
 
 class CudaImages {
 public:
-  /// `threads` decode schedules: 0 for one per CPU.
+  /// `threads` decode schedules and cut work lists: 0 for one per CPU.
   CudaImages(const CudaDriver &driver, const PackageReader &package, CuDevice device,
              uint64_t byteBudget, uint32_t processors, uint32_t threads)
       : driver(driver), package(package), device(device), budget(byteBudget),
@@ -71,10 +71,7 @@ private:
   BlobKey workKey(const KernelLaunch &launch, uint32_t batch) const;
   bool lacks(const KernelLaunch &launch, uint32_t batch) const;
   Outcome loadData(uint32_t kernel, const std::vector<uint8_t> &image);
-  Outcome loadWork(const KernelLaunch &launch, uint32_t batch, const LaunchData &data);
-  /// Visits of each tile of `work`, from the rows of the launch's data image.
-  Outcome countVisits(const KernelLaunch &launch, const std::vector<uint8_t> &image,
-                      const std::vector<uint32_t> &work, std::vector<uint32_t> &visits) const;
+  Outcome loadWork(const BlobKey &key, const WorkList &work);
   Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count,
                  uint32_t lists = 0);
   /// Waits for the copies of this load and of those that failed.

@@ -31,7 +31,8 @@ Result<LaunchData> LaunchDataReader::readOne(uint32_t kernel, ScheduleDecoder &d
   return data;
 }
 
-Result<std::vector<LaunchData>> LaunchDataReader::read(std::span<const uint32_t> kernels) {
+Result<std::vector<LaunchData>> LaunchDataReader::read(std::span<const uint32_t> kernels,
+                                                       const Then &then) {
   for (uint32_t kernel : kernels)
     if (const KernelRecord &record = package.kernel(kernel);
         record.data != kNone && !grids.contains(record.code)) {
@@ -60,6 +61,9 @@ Result<std::vector<LaunchData>> LaunchDataReader::read(std::span<const uint32_t>
         // An exception must not leave a thread; memory is the only one to expect.
         try {
           results[i] = readOne(kernels[i], *work[w].decoder);
+          if (then && *results[i])
+            if (Status made = then(i, **results[i]); !made)
+              results[i] = made.takeError();
         } catch (const std::exception &error) {
           results[i] =
               Error{fmt::format("{}: kernel {}: {}", package.path(), kernels[i], error.what())};

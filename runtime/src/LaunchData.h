@@ -5,6 +5,7 @@
 #include "runtime/src/KernelSchedule.h"
 #include "runtime/src/LaunchPlan.h"
 
+#include <functional>
 #include <map>
 #include <span>
 #include <utility>
@@ -25,8 +26,10 @@ public:
   /// `threads`: 0 for one per CPU.
   LaunchDataReader(const PackageReader &package, uint32_t threads);
 
+  /// What else is to be made of the data of kernels[i]; called from several threads.
+  using Then = std::function<Status(size_t i, const LaunchData &data)>;
   /// One a kernel, or the first failure. Kernels should come in the order of their steps.
-  Result<std::vector<LaunchData>> read(std::span<const uint32_t> kernels);
+  Result<std::vector<LaunchData>> read(std::span<const uint32_t> kernels, const Then &then = {});
 
 private:
   using Chain = std::pair<uint32_t, uint32_t>; ///< layer and first head

@@ -8,7 +8,7 @@
 namespace calibatt {
 
 /// Start and end of a tile that no other work hides, in visits of a key block.
-constexpr double kTileOverheadVisits = 1.0;
+constexpr uint32_t kTileOverheadVisits = 1;
 
 /// Tiles of a launch cut into one list a CTA.
 struct TileLists {
