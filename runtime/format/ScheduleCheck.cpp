@@ -3,6 +3,8 @@
 // this is one pass over the bytes and builds no lists.
 #include "runtime/format/ScheduleImage.h"
 
+#include "runtime/format/ScheduleMasks.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -139,7 +141,7 @@ Status ImageChecker::checkBitmap(const RowEntry &entry, uint64_t row, unsigned &
     return error("row {}: bitmap has {} words, but {} key blocks need {}", row, entry.words,
                  header.key_blocks, words);
   for (unsigned i = 0; i < words; ++i)
-    visits += unsigned(std::popcount(word(uint64_t(entry.begin) + i)));
+    visits += countBits(word(uint64_t(entry.begin) + i));
   const unsigned top = word(uint64_t(entry.begin) + words - 1);
   const unsigned last = (words - 1) * 32 + 31 - unsigned(std::countl_zero(top));
   if (top && last >= header.key_blocks)
