@@ -5,8 +5,9 @@ usage: ablation.py prepare BUILD OUT           compiles the cells (no GPU); OUT/
        ablation.py run OUT [--markdown FILE]   times them on a GPU, beside ablation.json
 Cells whose predicted compile time is over --seconds (a kernel: the cost model's, from a dry run) are not
 compiled but printed as refused, with predicted bytes and seconds. `run` takes medians of 50 calls, all
-launches of the step in each, and from ncu, where it is, how many warps an issue slot finds stalled for want
-of an instruction (`--calibatt BINARY` names the tool that ncu runs; default: calibatt beside OUT).
+launches of the step in each, the cells of a size in turns, and from ncu, where it is, how many warps an
+issue slot finds stalled for want of an instruction (`--calibatt BINARY` names the tool that ncu runs;
+default: calibatt beside OUT).
 """
 
 import argparse
@@ -111,35 +112,15 @@ def measure(arguments):
     sys.path[:0] = [str(ROOT / "runtime" / "python"), str(ROOT / "test" / "gpu")]
     import torch
 
-    import calibatt
-    from masks import gpu_state, inputs, versions
+    from masks import gpu_state, versions
 
     out = Path(arguments.out)
     content = json.loads((out / "ablation.json").read_text())
-    device = torch.device("cuda:0")
-    for cell in content["cells"]:
-        if cell["refused"]:
-            continue
-        with calibatt.load(out / cell["package"]) as package:
-            q, k, v = inputs(package, 1, device, 1)
-            o = torch.empty_like(q)
-            package.prewarm([0], device="cuda:0", batch=1)
-
-            def call():
-                package.attention(q, k, v, layer=0, step=0, out=o)
-
-            for _ in range(10):
-                call()
-            times = []
-            for _ in range(50):
-                begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                begin.record()
-                call()
-                end.record()
-                times.append((begin, end))
-            torch.cuda.synchronize()
-            cell["microseconds"] = statistics.median(b.elapsed_time(e) for b, e in times) * 1e3
-        cell["stalls"] = stalls(arguments.calibatt, out / cell["package"])
+    for size, _, _ in SIZES:
+        cells = [cell for cell in content["cells"] if cell["size"] == size and not cell["refused"]]
+        time_interleaved(cells, out, torch.device("cuda:0"))
+        for cell in cells:
+            cell["stalls"] = stalls(arguments.calibatt, out / cell["package"])
     content |= {"gpu": gpu_state(0), "versions": versions()}
     table = markdown(content)
     print(table)
@@ -148,11 +129,38 @@ def measure(arguments):
         Path(arguments.markdown).write_text(table + "\n")
 
 
+def time_interleaved(cells, out, device):
+    """Medians of the cells' calls, which take turns: a clock that changes changes it for all."""
+    import torch
+
+    import calibatt
+    from masks import inputs
+
+    packages = [calibatt.load(out / cell["package"]) for cell in cells]
+    q, k, v = inputs(packages[0], 1, device, 1)
+    o = torch.empty_like(q)
+    events = [[] for _ in cells]
+    for package in packages:
+        package.prewarm([0], device=str(device), batch=1)
+    for turn in range(60):
+        for package, times in zip(packages, events):
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin.record()
+            package.attention(q, k, v, layer=0, step=0, out=o)
+            end.record()
+            if turn >= 10:
+                times.append((begin, end))
+    torch.cuda.synchronize()
+    for cell, package, times in zip(cells, packages, events):
+        cell["microseconds"] = statistics.median(b.elapsed_time(e) for b, e in times) * 1e3
+        package.close()
+
+
 def markdown(content):
     gpu = content["gpu"]
     lines = [f"{gpu.get('name', 'unknown GPU')}, driver {gpu.get('driver_version', '?')}; medians of 50 "
-             "calls; code of all images of the form; compile: CPU seconds of the whole compile; stalls: warps waiting for "
-             "an instruction, per issue (ncu)."]
+             "calls in turns; code of all images of the form; compile: CPU seconds of the whole compile; "
+             "stalls: warps waiting for an instruction, per issue (ncu)."]
     size = None
     for cell in content["cells"]:
         if cell["size"] != size:

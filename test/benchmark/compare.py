@@ -107,7 +107,8 @@ def bench_site(packages, layer, step, arguments, device):
 
 def markdown(rows, state):
     lines = [
-        f"{state.get('name', 'unknown GPU')}, driver {state.get('driver_version', '?')}, "
+        f"{state.get('name', 'unknown GPU')} ({state.get('uuid', 'no uuid')[:12]}), "
+        f"driver {state.get('driver_version', '?')}, "
         f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; medians of "
         f"{rows[0]['runs'] if rows else 0} interleaved runs.", ""]
     place = None

@@ -60,7 +60,7 @@ def inputs(package, batch, device, seed, heads=None, deviation=1.5):
 
 def gpu_state(index=0):
     """Clocks, power and temperature of the GPU now, as nvidia-smi says; {} without it."""
-    fields = ["name", "driver_version", "clocks.sm", "clocks.mem", "power.draw", "power.limit",
+    fields = ["name", "uuid", "driver_version", "clocks.sm", "clocks.mem", "power.draw", "power.limit",
               "temperature.gpu", "clocks_throttle_reasons.active"]
     try:
         line = subprocess.run(
