@@ -96,7 +96,7 @@ use)
   use
   ;;
 host)
-  if ! "$python" -c 'import torch' 2>/dev/null; then
+  if ! "$python" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("torch") is None)'; then
     echo "skipped: $python has no torch (set CALIBATT_PYTHON)"
     exit 77
   fi
