@@ -106,7 +106,8 @@ class TinyWanPipeline(WanPipeline):
         seed = int.from_bytes(hashlib.sha256(prompt.encode()).digest()[:4], "little")
         embedding = torch.randn(
             1, TEXT_TOKENS, TEXT_DIM, generator=torch.Generator().manual_seed(seed))
-        return super().__call__(prompt_embeds=embedding, output_type="latent", **options)
+        return super().__call__(
+            prompt_embeds=embedding.to(self.transformer.device), output_type="latent", **options)
 
 
 def tiny_wan_pipeline(seed=7, dtype=torch.bfloat16):
