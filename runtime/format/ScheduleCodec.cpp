@@ -68,8 +68,8 @@ std::vector<uint8_t> encodeSchedule(const ScheduleHeader &header, const Schedule
   return out;
 }
 
-Result<DecodedSchedule> decodeSchedule(std::span<const uint8_t> stored,
-                                       const ScheduleMasks *reference, const std::string &name) {
+Result<DecodedSchedule> decodeSchedule(std::span<const uint8_t> stored, ScheduleMasks reference,
+                                       const std::string &name) {
   auto error = [&](const std::string &what) { return Error{name + ": " + what}; };
   DecodedSchedule decoded;
   if (stored.size() < sizeof(decoded.header) + 1)
@@ -104,10 +104,10 @@ Result<DecodedSchedule> decodeSchedule(std::span<const uint8_t> stored,
       std::memcpy(masks.words.data() + row * masks.rowWords(),
                   stored.data() + row * rowBytes(masks), rowBytes(masks));
   } else if (coding == kDifference) {
-    if (!reference || !sameShape(masks, *reference))
+    if (!sameShape(masks, reference))
       return error("is stored as the difference from another schedule of its shape, of which "
                    "there is none");
-    masks.words = reference->words;
+    masks.words = std::move(reference.words);
     const uint64_t bits = masks.words.size() * 64;
     uint64_t bit = 0;
     for (size_t i = 0; i < stored.size(); ++i) {

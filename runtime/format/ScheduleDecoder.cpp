@@ -17,9 +17,10 @@ Status ScheduleDecoder::decode(uint32_t data) {
     if (!stored)
       return stored.takeError();
     const bool whole = package->scheduleReference(i) == kNone;
-    Result<DecodedSchedule> decoded = decodeSchedule(
-        *stored, whole ? nullptr : &masks, fmt::format("{}: data image {}", package->path(), i));
-    last = kNone; // in case it failed
+    last = kNone; // in case it fails
+    Result<DecodedSchedule> decoded =
+        decodeSchedule(*stored, whole ? ScheduleMasks() : std::move(masks),
+                       fmt::format("{}: data image {}", package->path(), i));
     if (!decoded)
       return decoded.takeError();
     masks = std::move(decoded->masks);

@@ -9,7 +9,7 @@
 namespace calibatt {
 namespace {
 
-/// Launches whose images are on the host at a time: two steps of 40 layers.
+/// Launches whose images may be on the host at a time: two steps of 40 layers.
 constexpr size_t kDecodedAtATime = 80;
 
 // What cuMemAlloc rounds to, so that a budget means what it says.
@@ -96,21 +96,26 @@ Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch)
     for (const KernelLaunch &launch : wave)
       kernels.push_back(launch.kernel);
     std::vector<WorkList> work(wave.size());
-    auto data = reader.read(kernels, [&](size_t i, const LaunchData &read) -> Status {
-      auto list = makeWorkList(package, wave[i], batch, read, processors);
-      if (!list)
-        return list.takeError();
-      work[i] = list.take();
-      return {};
-    });
-    if (!data)
-      return {CALIBATT_STATUS_BAD_PACKAGE, data.message()};
-    for (size_t i = 0; i < wave.size(); ++i) {
-      if (Outcome loaded = loadData(wave[i].kernel, (*data)[i].image); !loaded.ok())
-        return loaded;
-      if (Outcome loaded = loadWork(workKey(wave[i], batch), work[i]); !loaded.ok())
-        return loaded;
-    }
+    Outcome uploaded;
+    Status read = reader.read(
+        kernels,
+        [&](size_t i, const LaunchData &data) -> Status {
+          auto list = makeWorkList(package, wave[i], batch, data, processors);
+          if (!list)
+            return list.takeError();
+          work[i] = list.take();
+          return {};
+        },
+        [&](size_t i, LaunchData data) -> Status {
+          uploaded = loadData(wave[i].kernel, data.image);
+          if (uploaded.ok())
+            uploaded = loadWork(workKey(wave[i], batch), work[i]);
+          return uploaded.ok() ? Status() : Error{uploaded.message};
+        });
+    if (!uploaded.ok())
+      return uploaded;
+    if (!read)
+      return {CALIBATT_STATUS_BAD_PACKAGE, read.message()};
   }
   return waitForCopies();
 }

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <exception>
 #include <fmt/format.h>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -31,8 +33,8 @@ Result<LaunchData> LaunchDataReader::readOne(uint32_t kernel, ScheduleDecoder &d
   return data;
 }
 
-Result<std::vector<LaunchData>> LaunchDataReader::read(std::span<const uint32_t> kernels,
-                                                       const Then &then) {
+Status LaunchDataReader::read(std::span<const uint32_t> kernels, const Make &make,
+                              const Take &take) {
   for (uint32_t kernel : kernels)
     if (const KernelRecord &record = package.kernel(kernel);
         record.data != kNone && !grids.contains(record.code)) {
@@ -54,34 +56,48 @@ Result<std::vector<LaunchData>> LaunchDataReader::read(std::span<const uint32_t>
     work.push_back({&decoders.try_emplace(chain, package).first->second, std::move(which)});
 
   std::vector<std::optional<Result<LaunchData>>> results(kernels.size());
+  std::mutex mutex; // of `results`
+  std::condition_variable arrived;
+  std::atomic<bool> stop{false};
+  const auto readAndMake = [&](size_t i, ScheduleDecoder &decoder) -> Result<LaunchData> {
+    // An exception must not leave a thread; memory is the only one to expect.
+    try {
+      auto data = readOne(kernels[i], decoder);
+      if (data)
+        if (Status made = make(i, *data); !made)
+          return made.takeError();
+      return data;
+    } catch (const std::exception &error) {
+      return Error{fmt::format("{}: kernel {}: {}", package.path(), kernels[i], error.what())};
+    }
+  };
   std::atomic<size_t> next{0};
   const auto run = [&] {
     for (size_t w; (w = next.fetch_add(1, std::memory_order_relaxed)) < work.size();)
-      for (size_t i : work[w].which)
-        // An exception must not leave a thread; memory is the only one to expect.
-        try {
-          results[i] = readOne(kernels[i], *work[w].decoder);
-          if (then && *results[i])
-            if (Status made = then(i, **results[i]); !made)
-              results[i] = made.takeError();
-        } catch (const std::exception &error) {
-          results[i] =
-              Error{fmt::format("{}: kernel {}: {}", package.path(), kernels[i], error.what())};
+      for (size_t i : work[w].which) {
+        if (stop)
+          return;
+        auto result = readAndMake(i, *work[w].decoder);
+        {
+          const std::lock_guard lock(mutex);
+          results[i] = std::move(result);
         }
+        arrived.notify_one();
+      }
   };
-  {
-    std::vector<std::jthread> pool;
-    for (size_t i = 1; i < std::min<size_t>(threads, work.size()); ++i)
-      pool.emplace_back(run);
-    run();
+  std::vector<std::jthread> pool;
+  for (size_t i = 0; i < std::min<size_t>(threads, work.size()); ++i)
+    pool.emplace_back(run);
+  Status status;
+  for (size_t i = 0; status && i < kernels.size(); ++i) {
+    std::unique_lock lock(mutex);
+    arrived.wait(lock, [&] { return results[i].has_value(); });
+    Result<LaunchData> result = std::move(*results[i]);
+    lock.unlock();
+    status = result ? take(i, result.take()) : Status(result.takeError());
   }
-  std::vector<LaunchData> data;
-  for (auto &result : results) {
-    if (!*result)
-      return result->takeError();
-    data.push_back(result->take());
-  }
-  return data;
+  stop = true;
+  return status;
 }
 
 } // namespace calibatt

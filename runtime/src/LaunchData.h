@@ -26,10 +26,13 @@ public:
   /// `threads`: 0 for one per CPU.
   LaunchDataReader(const PackageReader &package, uint32_t threads);
 
-  /// What else is to be made of the data of kernels[i]; called from several threads.
-  using Then = std::function<Status(size_t i, const LaunchData &data)>;
-  /// One a kernel, or the first failure. Kernels should come in the order of their steps.
-  Result<std::vector<LaunchData>> read(std::span<const uint32_t> kernels, const Then &then = {});
+  /// What to do with the data of kernels[i]. A failure ends the reading.
+  using Make = std::function<Status(size_t i, const LaunchData &data)>;
+  using Take = std::function<Status(size_t i, LaunchData data)>;
+  /// Reads all, or up to the first failure, which it returns. `make` is called by the threads that
+  /// read, `take` by the caller's, in order, while others are still read. Kernels should come in
+  /// the order of their steps.
+  Status read(std::span<const uint32_t> kernels, const Make &make, const Take &take);
 
 private:
   using Chain = std::pair<uint32_t, uint32_t>; ///< layer and first head

@@ -58,9 +58,11 @@ Result<std::vector<StepPrewarm>> decodeOnHost(const PackageReader &package,
   for (uint32_t step = 0; step < package.manifest().problem.steps; ++step) {
     const std::vector<uint32_t> kernels = kernelsOf(package, step);
     const auto begin = std::chrono::steady_clock::now();
-    auto data = reader.read(kernels);
-    if (!data)
-      return data.takeError();
+    if (Status read = reader.read(
+            kernels, [](size_t, const LaunchData &) { return Status(); },
+            [](size_t, LaunchData) { return Status(); });
+        !read)
+      return read.takeError();
     steps.push_back({secondsSince(begin), windowBytes(package, step, options.batch)});
   }
   return steps;

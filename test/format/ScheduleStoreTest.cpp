@@ -36,7 +36,8 @@ ScheduleMasks changed(Random &random, ScheduleMasks masks, double share) {
 }
 
 std::string codecError(std::span<const uint8_t> stored, const ScheduleMasks *reference) {
-  Result<DecodedSchedule> decoded = decodeSchedule(stored, reference, "stored");
+  Result<DecodedSchedule> decoded =
+      decodeSchedule(stored, reference ? *reference : ScheduleMasks(), "stored");
   return decoded ? std::string() : decoded.message();
 }
 
@@ -100,7 +101,7 @@ TEST_CASE("a stored schedule comes back, whole and as a difference") {
       const std::vector<uint8_t> stored = encodeSchedule(header, after, reference, used);
       CHECK((reference || !used));
       Result<DecodedSchedule> decoded =
-          decodeSchedule(stored, used ? reference : nullptr, "stored");
+          decodeSchedule(stored, used ? *reference : ScheduleMasks(), "stored");
       REQUIRE_MESSAGE(decoded, decoded.message());
       CHECK(decoded->masks == after);
       CHECK(std::memcmp(&decoded->header, &header, sizeof(header)) == 0);
