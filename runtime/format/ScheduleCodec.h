@@ -24,9 +24,9 @@ struct DecodedSchedule {
 std::vector<uint8_t> encodeSchedule(const ScheduleHeader &header, const ScheduleMasks &masks,
                                     const ScheduleMasks *reference, bool &usedReference);
 
-/// Decodes and checks the rows (checkMasks). `reference` is what it was encoded against, and becomes
-/// the result; without rows where there was none. That the rows give the image of the header is for
-/// the caller to check. `name` begins errors.
+/// Decodes and checks the rows (checkMasks). `reference` is what it was encoded against, and
+/// becomes the result; without rows where there was none. That the rows give the image of the
+/// header is for the caller to check. `name` begins errors.
 Result<DecodedSchedule> decodeSchedule(std::span<const uint8_t> stored, ScheduleMasks reference,
                                        const std::string &name);
 

@@ -4,10 +4,10 @@
 usage: ablation.py prepare BUILD OUT           compiles the cells (no GPU); OUT/ablation.json and packages
        ablation.py run OUT [--markdown FILE]   times them on a GPU, beside ablation.json
 Cells whose predicted compile time is over --seconds (a kernel: the cost model's, from a dry run) are not
-compiled but printed as refused, with predicted bytes and seconds. `run` takes medians of 50 calls, all
-launches of the step in each, the cells of a size in turns, and from ncu, where it is, how many warps an
-issue slot finds stalled for want of an instruction (`--calibatt BINARY` names the tool that ncu runs;
-default: calibatt beside OUT).
+compiled but printed as refused, with predicted bytes and seconds. `run` takes medians of 30 graphs of
+10 calls, all launches of the step in each, the cells of a size in turns, and from ncu, where it is, how
+many warps an issue slot finds stalled for want of an instruction (`--calibatt BINARY` names the tool that
+ncu runs; without it there are no stalls).
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = ("full", "schedule", "runs", "table")
+CALLS, WARM_UP, TURNS = 10, 5, 30
 STALL = "smsp__average_warps_issue_stalled_no_instruction_per_issue_active.ratio"
 
 # Name, blocks a side, how the masks are made: make_masks.py arguments, or a preset.
@@ -130,7 +131,8 @@ def measure(arguments):
 
 
 def time_interleaved(cells, out, device):
-    """Medians of the cells' calls, which take turns: a clock that changes changes it for all."""
+    """Medians of the cells' calls. They take turns: a clock that changes changes it for all. A turn is a
+    captured graph of CALLS calls, so that small ones are not timed by how fast Python is."""
     import torch
 
     import calibatt
@@ -139,28 +141,37 @@ def time_interleaved(cells, out, device):
     packages = [calibatt.load(out / cell["package"]) for cell in cells]
     q, k, v = inputs(packages[0], 1, device, 1)
     o = torch.empty_like(q)
-    events = [[] for _ in cells]
+    graphs = []
     for package in packages:
         package.prewarm([0], device=str(device), batch=1)
-    for turn in range(60):
-        for package, times in zip(packages, events):
+        package.attention(q, k, v, layer=0, step=0, out=o)
+        torch.cuda.synchronize()
+        graphs.append(torch.cuda.CUDAGraph())
+        with torch.cuda.graph(graphs[-1]):
+            for _ in range(CALLS):
+                package.attention(q, k, v, layer=0, step=0, out=o)
+    events = [[] for _ in cells]
+    for turn in range(WARM_UP + TURNS):
+        for graph, times in zip(graphs, events):
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
-            package.attention(q, k, v, layer=0, step=0, out=o)
+            graph.replay()
             end.record()
-            if turn >= 10:
+            if turn >= WARM_UP:
                 times.append((begin, end))
     torch.cuda.synchronize()
     for cell, package, times in zip(cells, packages, events):
-        cell["microseconds"] = statistics.median(b.elapsed_time(e) for b, e in times) * 1e3
+        cell["microseconds"] = statistics.median(b.elapsed_time(e) for b, e in times) * 1e3 / CALLS
+    del graphs
+    for package in packages:
         package.close()
 
 
 def markdown(content):
     gpu = content["gpu"]
-    lines = [f"{gpu.get('name', 'unknown GPU')}, driver {gpu.get('driver_version', '?')}; medians of 50 "
-             "calls in turns; code of all images of the form; compile: CPU seconds of the whole compile; "
-             "stalls: warps waiting for an instruction, per issue (ncu)."]
+    lines = [f"{gpu.get('name', 'unknown GPU')}, driver {gpu.get('driver_version', '?')}; medians of "
+             f"{TURNS} graphs of {CALLS} calls, in turns; code of all images of the form; compile: CPU seconds "
+             "of the whole compile; stalls: warps waiting for an instruction, per issue (ncu)."]
     size = None
     for cell in content["cells"]:
         if cell["size"] != size:

@@ -10,7 +10,8 @@
 namespace calibatt::test {
 
 /// The same container with the digest that its tables have; empty where it is none.
-inline std::vector<uint8_t> withRenewedDigest(std::span<const uint8_t> bytes, const std::string &path) {
+inline std::vector<uint8_t> withRenewedDigest(std::span<const uint8_t> bytes,
+                                              const std::string &path) {
   Result<SafetensorsReader> file = SafetensorsReader::open(path);
   if (!file || !file->metadata(kManifestKey) || !file->metadata(kDigestKey))
     return {};

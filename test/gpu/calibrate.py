@@ -327,7 +327,7 @@ def main():
     checks.at_most("held-out kept mass of masks, mean loss against counted prompts",
                    (profile["kept_mass"] - mass)[masked].mean(), 0.05)
     report = {
-        "command": " ".join(sys.argv), "gpu": gpu_state() if device == "cuda" else {},
+        "command": " ".join(sys.argv).replace(f"{ROOT}/", ""), "gpu": gpu_state() if device == "cuda" else {},
         "versions": versions(), "shape": f"{'x'.join(map(str, grid_of(info)))}, {info['heads']} heads of "
         f"{info['head_dim']}, {arguments.layers} layers, {arguments.steps} steps",
         "prompts": arguments.prompts, "seconds": seconds, "for_14b": costs(seconds),

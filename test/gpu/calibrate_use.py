@@ -110,7 +110,7 @@ def main():
         heads = [head for head in range(info["heads"]) if kind_of(head) == kind]
         if heads:
             kinds[kind] = relative(error[:, heads], norm[:, heads])
-    report = {"command": " ".join(sys.argv), "gpu": gpu_state() if device == "cuda" else {},
+    report = {"command": " ".join(sys.argv).replace(f"{ROOT}/", ""), "gpu": gpu_state() if device == "cuda" else {},
               "versions": versions(), "runs": arguments.runs, "calls": calls, "dense_fallbacks": fallbacks,
               "relative_rms_error": relative(error, norm), "table": table, "kinds": kinds,
               "checks": checks.rows}
