@@ -4,8 +4,10 @@
 import json
 import os
 import random
+import shutil
 import time
 import unittest
+from pathlib import Path
 
 from compiling import (COMPILE, TOOL, FolderTest, compile, compiled, finish, profile_of_masks, run,
                        start, synthesize)
@@ -102,6 +104,18 @@ class CacheTest(FolderTest):
         compile(self.profile, self.path("alone.calibatt"), "--form", "table")
         for package in packages:
             self.assertEqual(package.read_bytes(), self.path("alone.calibatt").read_bytes())
+
+    def test_a_package_does_not_tell_where_it_was_made(self):
+        # Other folders, names and a copy of the compiler: as from another checkout and build.
+        compile(self.profile, self.path("m.calibatt"), "--form", "schedule", "--no-cache")
+        elsewhere = self.path("a folder/build")
+        (elsewhere / "bin").mkdir(parents=True)
+        shutil.copy2(COMPILE, elsewhere / "bin")
+        shutil.copy2(self.profile, elsewhere / "other.calib.safetensors")
+        run("env", "-C", elsewhere, Path("bin") / Path(COMPILE).name, "other.calib.safetensors", "-o",
+            "n.calibatt", "--form", "schedule", "--no-cache", TMPDIR=elsewhere)
+        self.assertEqual((elsewhere / "n.calibatt").read_bytes(),
+                         self.path("m.calibatt").read_bytes())
 
     def test_a_cache_that_can_only_be_read_serves_those_who_read(self):
         cache, package = self.path("cache"), self.path("m.calibatt")
