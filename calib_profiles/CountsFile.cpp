@@ -39,9 +39,10 @@ std::vector<std::pair<CountsTensor, TensorPlan>> siteTensors(CountsKind kind, ui
   return tensors;
 }
 
-const PlacedTensor kStateTensor = {"state", DType::U64, {2}};
-const PlacedTensor kPromptTensor = {
-    "prompt_ids", DType::U8, {SiteCounts::kMaxPrompts, kPromptIdBytes}};
+PlacedTensor stateTensor() { return {"state", DType::U64, {2}}; }
+PlacedTensor promptTensor() {
+  return {"prompt_ids", DType::U8, {SiteCounts::kMaxPrompts, kPromptIdBytes}};
+}
 
 } // namespace
 
@@ -54,7 +55,7 @@ Result<CountsLayout> CountsLayout::create(const ProfileHeader &header, CountsKin
   layout.kind = kind;
   layout.sites = uint64_t(header.layers) * header.heads * header.stepCount();
   layout.blocks = header.blocks();
-  std::vector<PlacedTensor> tensors = {kStateTensor};
+  std::vector<PlacedTensor> tensors = {stateTensor()};
   std::vector<CountsTensor> which = {CountsTensor::State};
   for (const auto &[tensor, plan] : siteTensors(kind, layout.blocks)) {
     std::vector<uint64_t> shape = {header.layers, header.heads, header.stepCount()};
@@ -67,7 +68,7 @@ Result<CountsLayout> CountsLayout::create(const ProfileHeader &header, CountsKin
     tensors.push_back({plan.name, plan.dtype, shape});
     which.push_back(tensor);
   }
-  tensors.push_back(kPromptTensor);
+  tensors.push_back(promptTensor());
   which.push_back(CountsTensor::PromptIds);
   Result<FilePlan> plan = FilePlan::create(kCountsKey, *document, tensors, where);
   if (!plan)
@@ -194,7 +195,7 @@ Result<CountsReader> CountsReader::open(const std::string &path) {
     impl->views[size_t(tensor)] = found.take();
     return {};
   };
-  if (Status s = view(CountsTensor::State, kStateTensor); !s)
+  if (Status s = view(CountsTensor::State, stateTensor()); !s)
     return s.takeError();
   // Other programs may write a shorter table, to which no prompt can be added.
   constexpr uint64_t kAny = SafetensorsReader::kAnySize;

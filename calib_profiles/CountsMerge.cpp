@@ -51,6 +51,7 @@ Result<std::vector<std::string>> unitePrompts(const std::vector<LockedCounts> &i
     return Error{fmt::format("the counts have {} together, wanted at most {}: counts are 8 bits",
                              counted(all.size(), "prompt"), SiteCounts::kMaxPrompts)};
   std::vector<std::string> ids;
+  ids.reserve(all.size());
   for (auto &entry : all)
     ids.push_back(std::move(entry.first));
   return ids;

@@ -15,7 +15,9 @@ constexpr uint32_t kEnergyOne = 1u << 24;
 inline uint32_t energyUnits(float energy) {
   uint32_t bits = std::bit_cast<uint32_t>(energy);
   bits = (bits + 0x7ff + (bits >> 12 & 1)) & ~0xfffu; // to nearest, ties to even
-  // int32_t, because conversions to it are vector instructions.
+  // int32_t, because conversions to it are vector instructions. With 12 significant bits no value
+  // is so near below a half that adding a half rounds.
+  // NOLINTNEXTLINE(bugprone-incorrect-roundings)
   return uint32_t(int32_t(std::bit_cast<float>(bits) * float(kEnergyOne) + 0.5f));
 }
 

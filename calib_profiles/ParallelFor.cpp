@@ -42,7 +42,7 @@ Status parallelFor(uint64_t count, unsigned jobs,
     try {
       for (uint64_t i = 1; i < std::min<uint64_t>(jobs, count); ++i)
         others.emplace_back(run);
-    } catch (const std::system_error &) {
+    } catch (const std::system_error &) { // NOLINT(bugprone-empty-catch)
       // Fewer threads do the same work.
     }
     run();

@@ -112,7 +112,8 @@ void CudaLibrary::preloadBeside(const std::string &prefix) const {
 
 std::string CudaLibrary::file() const {
   const link_map *map = nullptr;
-  return dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0 && map->l_name[0] ? map->l_name : path;
+  const bool known = dlinfo(handle, RTLD_DI_LINKMAP, static_cast<void *>(&map)) == 0;
+  return known && map->l_name[0] ? map->l_name : path;
 }
 
 void *CudaLibrary::find(const char *symbol) const { return dlsym(handle, symbol); }

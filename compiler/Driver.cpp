@@ -200,6 +200,7 @@ std::vector<uint32_t> Compile::takeSchedules(std::vector<StoredSchedule> schedul
     uint64_t image, stored;
   };
   std::vector<Bytes> bytes;
+  bytes.reserve(schedules.size());
   for (const StoredSchedule &schedule : schedules)
     bytes.push_back({schedule.imageBytes, schedule.content.frame.size()});
   std::vector<uint32_t> indices = writer->addSchedules(std::move(schedules));

@@ -65,7 +65,7 @@ void measure(const calibatt_qk_t &qk, const ProfileHeader &h, const HeadInput &i
 
 calibatt_profile_status_t calibatt_block_energies(const calibatt_qk_t *given) {
   return guarded([&] {
-    calibatt_qk_t qk;
+    calibatt_qk_t qk{};
     if (const auto status = readStruct(kFunction, given, qk))
       return status;
     if (!qk.q || !qk.k || !qk.energies)

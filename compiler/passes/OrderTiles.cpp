@@ -20,6 +20,7 @@ std::vector<uint16_t> orderOf(sattn::RowsOp rows, TileOrder rule) {
   size_t rowBytes = sattn::maskRowBytes(rows.getCols());
   ArrayRef<uint8_t> bits = sattn::resourceData<uint8_t>(rows.getBits());
   std::vector<uint32_t> classVisits;
+  classVisits.reserve(rows.getClasses());
   for (uint32_t index = 0; index < rows.getClasses(); ++index)
     classVisits.push_back(sattn::countKept(bits.slice(index * rowBytes, rowBytes)));
   ArrayRef<uint32_t> classOf = sattn::resourceData<uint32_t>(rows.getClassOf());

@@ -68,6 +68,8 @@ struct ShareStepsPass : impl::ShareStepsBase<ShareStepsPass> {
 void ShareStepsPass::shareHead(ArrayRef<sattn::SiteOp> sites, SymbolTable &symbols) {
   std::vector<BlockMask> masks;
   std::vector<const BlockMask *> stepMasks;
+  masks.reserve(sites.size());
+  stepMasks.reserve(sites.size());
   for (sattn::SiteOp site : sites)
     masks.push_back(toBlockMask(symbols.lookup<sattn::MaskOp>(*site.getMask())));
   for (const BlockMask &mask : masks)

@@ -255,8 +255,11 @@ void addShape(CLI::App &app, CommandLine &line) {
 bool parseGrid(const std::string &text, CalibrationShape &shape) {
   const char *next = text.data(), *end = next + text.size();
   for (uint32_t *number : {&shape.frames, &shape.height, &shape.width}) {
-    if (number != &shape.frames && (next == end || *next++ != 'x'))
-      return false;
+    if (number != &shape.frames) {
+      if (next == end || *next != 'x')
+        return false;
+      ++next;
+    }
     auto [rest, status] = std::from_chars(next, end, *number);
     if (status != std::errc())
       return false;

@@ -53,6 +53,7 @@ Status runOrdered(size_t count, size_t jobs, Work work, Take take) {
   };
 
   std::vector<std::thread> threads;
+  threads.reserve(std::min(jobs, count));
   for (size_t i = 0; i < std::min(jobs, count); ++i)
     threads.emplace_back(run);
   Status status;

@@ -52,6 +52,7 @@ Status LaunchDataReader::read(std::span<const uint32_t> kernels, const Make &mak
     std::vector<size_t> which;
   };
   std::vector<Work> work;
+  work.reserve(chains.size());
   for (auto &[chain, which] : chains)
     work.push_back({&decoders.try_emplace(chain, package).first->second, std::move(which)});
 
@@ -86,6 +87,7 @@ Status LaunchDataReader::read(std::span<const uint32_t> kernels, const Make &mak
       }
   };
   std::vector<std::jthread> pool;
+  pool.reserve(std::min<size_t>(threads, work.size()));
   for (size_t i = 0; i < std::min<size_t>(threads, work.size()); ++i)
     pool.emplace_back(run);
   Status status;
