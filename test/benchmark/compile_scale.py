@@ -128,6 +128,8 @@ def markdown(results):
             continue
         memory = max(row[part]["memory_bytes"] for part in ("cold", "cached"))
         prewarm = row["prewarm"]
+        # Threads that share cores say nothing of a host that has one for each.
+        has_cores = results["cores"] >= prewarm["threads"]
         lines = [
             ("`profile synth`", seconds(row["synth"]), f"{target['synth_s']} s",
              row["synth"]["wall_s"] <= target["synth_s"]),
@@ -146,7 +148,7 @@ def markdown(results):
              f"{target['window'] / MB:.0f} MB", prewarm["two_step_window_bytes"] <= target["window"]),
             (f"schedules of the next step decoded, {prewarm['threads']} threads, median",
              f"{prewarm['next_step_median_s'] * 1e3:.1f} ms", f"{target['prewarm_s'] * 1e3:.0f} ms",
-             prewarm["next_step_median_s"] <= target["prewarm_s"]),
+             prewarm["next_step_median_s"] <= target["prewarm_s"] if has_cores else None),
             ("`verify --profile --schedules-only`", seconds(row["verify"]), "-", None),
         ]
         text.append(f"## {row['preset']}, 80,000 sites\n")
