@@ -139,7 +139,6 @@ TEST_CASE("a half folded prompt without its record, and records of other counts,
   // And one that is damaged is not folded in.
   std::filesystem::remove(path);
   REQUIRE(CountsAccumulator::createFile(path, sampleCountsHeader(0)));
-  const std::string before = fileBytes(path);
   RawFile record = RawFile::load(recordPath(path), "calibatt_prompt");
   record.set<uint16_t>("blocks", 16 * 5 + 3, 77);
   record.save(recordPath(path));

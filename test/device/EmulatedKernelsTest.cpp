@@ -35,7 +35,8 @@ void makeLate(Tensor &q, Tensor &k, float late, float scale) {
     for (uint32_t h = 0; h < q.heads; ++h) {
       for (uint32_t t = 0; t < q.tokens; ++t) {
         const bool bump = t % kBlock == std::min(5u, q.tokens % kBlock);
-        const double logit = bump ? double(blocks - t / kBlock) * late * std::log(2.0) : 0;
+        const uint32_t block = t / kBlock;
+        const double logit = bump ? double(blocks - block) * late * std::log(2.0) : 0;
         for (uint32_t d = 0; d < half; ++d) {
           q.at(b, h, t, d) = toBf16(float(1 + 0.01 * fromBf16(q.at(b, h, t, d))));
           k.at(b, h, t, d) =

@@ -46,7 +46,7 @@ inline SamplePlan makeSample(const std::string &name, Form form, int headDim, in
       if (uniform(random) < density)
         blocks.push_back(uint16_t(block));
     if (blocks.empty())
-      blocks.push_back(uint16_t(row % schedule.keyBlocks));
+      blocks.push_back(uint16_t(row % schedule.queryBlocks));
     schedule.rowClass.push_back(row);
     schedule.classes.push_back(blocks);
   }

@@ -158,7 +158,7 @@ TEST_CASE("a lock ends with its process, does not bar other entries, and a wait 
   const pid_t child = ::fork();
   REQUIRE(child >= 0);
   if (child == 0) {
-    ContentStore::Lock lock = s.store.lock("kernel", key);
+    [[maybe_unused]] const ContentStore::Lock lock = s.store.lock("kernel", key);
     if (::write(ready[1], "x", 1) == 1)
       ::pause();
     ::_exit(1);
