@@ -1,13 +1,10 @@
 #include "runtime/src/LaunchData.h"
 
+#include "runtime/format/OrderedPool.h"
+
 #include <algorithm>
-#include <atomic>
-#include <condition_variable>
 #include <exception>
 #include <fmt/format.h>
-#include <mutex>
-#include <optional>
-#include <thread>
 
 namespace calibatt {
 
@@ -56,50 +53,28 @@ Status LaunchDataReader::read(std::span<const uint32_t> kernels, const Make &mak
   for (auto &[chain, which] : chains)
     work.push_back({&decoders.try_emplace(chain, package).first->second, std::move(which)});
 
-  std::vector<std::optional<Result<LaunchData>>> results(kernels.size());
-  std::mutex mutex; // of `results`
-  std::condition_variable arrived;
-  std::atomic<bool> stop{false};
-  const auto readAndMake = [&](size_t i, ScheduleDecoder &decoder) -> Result<LaunchData> {
-    // An exception must not leave a thread; memory is the only one to expect.
-    try {
-      auto data = readOne(kernels[i], decoder);
-      if (data)
+  const auto readChain = [&](size_t w) -> Result<std::vector<LaunchData>> {
+    std::vector<LaunchData> read;
+    for (size_t i : work[w].which)
+      try {
+        auto data = readOne(kernels[i], *work[w].decoder);
+        if (!data)
+          return data.takeError();
         if (Status made = make(i, *data); !made)
           return made.takeError();
-      return data;
-    } catch (const std::exception &error) {
-      return Error{fmt::format("{}: kernel {}: {}", package.path(), kernels[i], error.what())};
-    }
-  };
-  std::atomic<size_t> next{0};
-  const auto run = [&] {
-    for (size_t w; (w = next.fetch_add(1, std::memory_order_relaxed)) < work.size();)
-      for (size_t i : work[w].which) {
-        if (stop)
-          return;
-        auto result = readAndMake(i, *work[w].decoder);
-        {
-          const std::lock_guard lock(mutex);
-          results[i] = std::move(result);
-        }
-        arrived.notify_one();
+        read.push_back(data.take());
+      } catch (
+          const std::exception &error) { // to name the kernel; memory is the only one to expect
+        return Error{fmt::format("{}: kernel {}: {}", package.path(), kernels[i], error.what())};
       }
+    return read;
   };
-  std::vector<std::jthread> pool;
-  pool.reserve(std::min<size_t>(threads, work.size()));
-  for (size_t i = 0; i < std::min<size_t>(threads, work.size()); ++i)
-    pool.emplace_back(run);
-  Status status;
-  for (size_t i = 0; status && i < kernels.size(); ++i) {
-    std::unique_lock lock(mutex);
-    arrived.wait(lock, [&] { return results[i].has_value(); });
-    Result<LaunchData> result = std::move(*results[i]);
-    lock.unlock();
-    status = result ? take(i, result.take()) : Status(result.takeError());
-  }
-  stop = true;
-  return status;
+  return runOrdered(work.size(), threads, readChain, [&](size_t w, std::vector<LaunchData> read) {
+    Status status;
+    for (size_t k = 0; status && k < read.size(); ++k)
+      status = take(work[w].which[k], std::move(read[k]));
+    return status;
+  });
 }
 
 } // namespace calibatt

@@ -30,8 +30,8 @@ public:
   using Make = std::function<Status(size_t i, const LaunchData &data)>;
   using Take = std::function<Status(size_t i, LaunchData data)>;
   /// Reads all, or up to the first failure, which it returns. `make` is called by the threads that
-  /// read, `take` by the caller's, in order, while others are still read. Kernels should come in
-  /// the order of their steps.
+  /// read, `take` by the caller's, layer after layer, while others are still read. Kernels should
+  /// come in the order of their steps.
   Status read(std::span<const uint32_t> kernels, const Make &make, const Take &take);
 
 private:
