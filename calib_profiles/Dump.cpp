@@ -30,7 +30,7 @@ Result<DumpHeader> decodeDump(const std::string &text, const std::string &where)
   h.headDim = fields.u32("head_dim");
   h.layers = fields.u32("layers");
   h.heads = fields.u32("heads");
-  h.steps = readSteps(fields);
+  h.steps = readSteps(fields, kMaxSteps);
   h.promptId = fields.string("prompt_id");
   h.scale = fields.number("scale");
   if (Status s = fields.status(); !s)

@@ -4,6 +4,7 @@
 
 #include "calib_profiles/BlockMask.h"
 #include "runtime/format/Result.h"
+#include "runtime/format/StepInfo.h"
 
 #include <array>
 #include <cstdint>
@@ -18,13 +19,6 @@ struct Grid {
   uint32_t frames = 0, height = 0, width = 0;
   uint64_t tokens() const { return uint64_t(frames) * height * width; }
   bool operator==(const Grid &) const = default;
-};
-
-/// One denoising step; step 0 is the noisiest.
-struct StepInfo {
-  double timestep = 0;
-  double sigma = 0;
-  std::string module = "transformer"; ///< which transformer runs the step (Wan 2.2 has two)
 };
 
 /// How the masks were selected (method.md's names).

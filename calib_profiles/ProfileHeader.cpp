@@ -84,9 +84,6 @@ Result<std::string> encodeHeader(const ProfileHeader &h, const std::string &wher
                                  const char *format) {
   if (Status s = validateHeader(h, where); !s)
     return s.takeError();
-  Json steps = Json::array();
-  for (const StepInfo &step : h.steps)
-    steps.push_back({{"timestep", step.timestep}, {"sigma", step.sigma}, {"module", step.module}});
   Json json = {
       {"format", format},
       {"version", kFormatVersion},
@@ -96,7 +93,7 @@ Result<std::string> encodeHeader(const ProfileHeader &h, const std::string &wher
       {"layers", h.layers},
       {"heads", h.heads},
       {"head_dim", h.headDim},
-      {"steps", steps},
+      {"steps", stepsToJson(h.steps)},
       {"block_size", h.blockSize},
       {"max_text", h.maxText},
       {"scale", h.scale},
@@ -175,27 +172,6 @@ Grid readGrid(JsonFields &fields) {
   return {size[0], size[1], size[2]};
 }
 
-std::vector<StepInfo> readSteps(JsonFields &fields) {
-  const Json &array = fields.array("steps");
-  std::vector<StepInfo> steps;
-  if (array.size() > kMaxSteps) {
-    fields.fail(fmt::format("steps: got {}, wanted 1 to {}", array.size(), kMaxSteps));
-    return steps;
-  }
-  for (size_t i = 0; i < array.size(); ++i) {
-    JsonFields step(array[i], fmt::format("steps: entry {}", i));
-    StepInfo info;
-    info.timestep = step.number("timestep");
-    info.sigma = step.number("sigma");
-    if (step.has("module"))
-      info.module = step.string("module");
-    if (Status s = step.status(); !s)
-      fields.fail(s.message());
-    steps.push_back(info);
-  }
-  return steps;
-}
-
 Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &format,
                                    const std::string &where) {
   Result<Json> json = parseJson(text, where);
@@ -222,7 +198,7 @@ Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &f
   h.layers = fields.u32("layers");
   h.heads = fields.u32("heads");
   h.headDim = fields.u32("head_dim");
-  h.steps = readSteps(fields);
+  h.steps = readSteps(fields, kMaxSteps);
   if (present("token_order"))
     if (std::string order = fields.string("token_order"); order != "frame,row,column")
       fields.fail(fmt::format("token_order: got \"{}\", wanted \"frame,row,column\"", order));

@@ -40,8 +40,6 @@ Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &f
 
 /// Reads the member `grid`, [frames, height, width].
 Grid readGrid(JsonFields &fields);
-/// Reads the member `steps`, objects of timestep, sigma and module.
-std::vector<StepInfo> readSteps(JsonFields &fields);
 
 /// Refuses a mask of the wrong shape, with bits beyond the grid, or with an
 /// empty row; the message names layer, head, step and row.

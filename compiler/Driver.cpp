@@ -159,6 +159,7 @@ Status Compile::prepare() {
   manifest.granularity = options.perHead ? "head" : "step";
   manifest.repetition = {header.criterion.gamma, header.criterion.anchors};
   manifest.archs = {options.arch};
+  manifest.steps = header.steps;
   if (options.shareStepsTau > 0)
     manifest.supersetPasses.push_back({kShareStepsPass, options.shareStepsTau});
   if (options.shard)

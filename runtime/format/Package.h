@@ -5,6 +5,7 @@
 #include "runtime/format/Hash.h"
 #include "runtime/format/Result.h"
 #include "runtime/format/ScheduleLayout.h"
+#include "runtime/format/StepInfo.h"
 #include "runtime/format/TileOrder.h"
 
 #include <cstdint>
@@ -68,6 +69,9 @@ struct Manifest {
   std::string granularity = "step"; ///< "step" or "head"
   std::vector<std::string> archs;   ///< {"sm_90a"}
   std::string profileDigest;        ///< SHA-256 of the profile
+  /// The schedule that the masks were measured on, one entry a step of the problem; empty where
+  /// nobody knows it (packages of version 2.0, and those of a shape alone).
+  std::vector<StepInfo> steps;
   RepetitionRule repetition;
   std::vector<SupersetPass> supersetPasses; ///< none: the masks are exactly the profile's
   std::string toolchain;                    ///< compiler versions, one line

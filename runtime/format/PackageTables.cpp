@@ -13,7 +13,8 @@ namespace {
 
 constexpr const char *kFormat = "calibatt.package";
 constexpr uint32_t kMajor = 2;
-constexpr const char *kVersion = "2.0";
+constexpr const char *kVersion = "2.1";
+constexpr uint32_t kMaxSteps = 1 << 16;
 
 /// The number before the dot, or nothing.
 std::optional<uint32_t> majorVersion(const std::string &version) {
@@ -65,6 +66,22 @@ Status checkSupersetPasses(const std::vector<SupersetPass> &passes, const std::s
     if (pass.name == kShareStepsPass && !(pass.bound > 0 && pass.bound <= 1))
       return fail(
           fmt::format("bound of {} is {}, wanted more than 0, at most 1", pass.name, pass.bound));
+  }
+  return {};
+}
+
+/// Of a manifest that tells its schedule.
+Status checkSteps(const std::vector<StepInfo> &steps, uint32_t wanted, const std::string &where) {
+  if (steps.size() != wanted)
+    return Error{fmt::format("{}: steps has {} entries, wanted {} (problem.steps)", where,
+                             steps.size(), wanted)};
+  for (size_t i = 0; i < steps.size(); ++i) {
+    if (!std::isfinite(steps[i].timestep) || !std::isfinite(steps[i].sigma))
+      return Error{fmt::format("{}: steps[{}]: timestep is {} and sigma {}, wanted finite numbers",
+                               where, i, steps[i].timestep, steps[i].sigma)};
+    // The C ABI hands it out as a string that ends at the first zero.
+    if (steps[i].module.empty() || steps[i].module.find('\0') != std::string::npos)
+      return Error{fmt::format("{}: steps[{}]: module is empty or has a zero byte", where, i)};
   }
   return {};
 }
@@ -135,6 +152,8 @@ Json manifestToJson(const Manifest &manifest, uint32_t denseKernel) {
                {"min_driver", manifest.minDriver},
                {"remarks", manifest.remarks},
                {"dense_kernel", denseKernel}};
+  if (!manifest.steps.empty())
+    json["steps"] = stepsToJson(manifest.steps);
   if (const std::optional<Shard> &shard = manifest.shard) {
     Json layers = Json::array();
     for (size_t i = 0; i < shard->layers.size(); ++i)
@@ -183,6 +202,8 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   m.archs = fields.strings("archs");
   m.profileDigest = fields.string("profile_digest");
   Result<std::vector<SupersetPass>> supersets = readSupersetPasses(fields, where);
+  if (fields.has("steps"))
+    m.steps = readSteps(fields, kMaxSteps);
   m.toolchain = fields.string("toolchain");
   m.toolchainDigest = fields.string("toolchain_digest");
   m.minDriver = fields.u32("min_driver");
@@ -224,7 +245,7 @@ Status checkManifest(const Manifest &manifest, const std::string &where) {
                                                          {"max_text", p.maxText, 0, p.tokens},
                                                          {"layers", p.layers, 1, 1 << 16},
                                                          {"heads", p.heads, 1, kMaxHeads},
-                                                         {"steps", p.steps, 1, 1 << 16},
+                                                         {"steps", p.steps, 1, kMaxSteps},
                                                          {"head_dim", p.headDim, 1, 1024},
                                                          {"block", p.block, kBlock, kBlock}})
     if (Status status = inside(bound.field, bound.value, bound.low, bound.high); !status)
@@ -252,6 +273,9 @@ Status checkManifest(const Manifest &manifest, const std::string &where) {
     return Error{fmt::format("{}: repetition.anchors is {}, wanted 1 to 64", where, rule.anchors)};
   if (manifest.archs.empty())
     return Error{where + ": archs is empty"};
+  if (!manifest.steps.empty())
+    if (Status status = checkSteps(manifest.steps, p.steps, where); !status)
+      return status;
   if (manifest.shard)
     if (Status status = checkShard(*manifest.shard, p, where); !status)
       return status;

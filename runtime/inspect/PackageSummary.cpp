@@ -132,6 +132,20 @@ static TextTable repetitiveTable(const PackageSummary &summary) {
   return table;
 }
 
+/// "40 steps, timestep 999 to 83, sigma 1 to 0.083: 13 of transformer, 27 of transformer_2".
+static std::string scheduleText(const std::vector<StepInfo> &steps) {
+  if (steps.empty())
+    return "not told";
+  std::string modules;
+  for (size_t i = 0, begin = 0; i < steps.size(); ++i)
+    if (i + 1 == steps.size() || steps[i + 1].module != steps[i].module) {
+      modules += fmt::format("{}{} of {}", begin ? ", " : "", i + 1 - begin, steps[i].module);
+      begin = i + 1;
+    }
+  return fmt::format("timestep {:g} to {:g}, sigma {:.4g} to {:.4g}: {}", steps.front().timestep,
+                     steps.back().timestep, steps.front().sigma, steps.back().sigma, modules);
+}
+
 static std::string headline(const PackageReader &package, const PackageSummary &summary,
                             const TextStyle &style) {
   const Manifest &manifest = package.manifest();
@@ -150,6 +164,7 @@ static std::string headline(const PackageReader &package, const PackageSummary &
   fields.add("sites", fmt::format("{} = {} x {} x {}", groupedNumber(summary.sites),
                                   counted(p.layers, "layer"), counted(p.heads, "head"),
                                   counted(p.steps, "step")));
+  fields.add("schedule", scheduleText(manifest.steps));
   fields.add("head", fmt::format("dim {}, {}, scale {:.8g}", p.headDim, p.dtype, p.scale));
   fields.add("density",
              fmt::format("{} mean, {} to {} over the sites", percentage(summary.meanDensity),
@@ -246,6 +261,7 @@ static nlohmann::ordered_json manifestJson(const Manifest &manifest) {
           {"archs", manifest.archs},
           {"min_driver", manifest.minDriver},
           {"profile_digest", manifest.profileDigest},
+          {"schedule", stepsToJson(manifest.steps)},
           {"toolchain", manifest.toolchain},
           {"toolchain_digest", manifest.toolchainDigest},
           {"remarks", manifest.remarks}};

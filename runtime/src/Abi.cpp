@@ -183,6 +183,27 @@ calibatt_status_t calibatt_package_info(const calibatt_package_t *package,
   });
 }
 
+calibatt_status_t calibatt_package_step(const calibatt_package_t *package, uint32_t step,
+                                        calibatt_step_t *info) {
+  return guarded([&] {
+    if (!package)
+      return nullArgument("calibatt_package_step", "package");
+    const PackageReader &reader = package->state->reader;
+    const std::vector<StepInfo> &steps = reader.manifest().steps;
+    if (steps.empty())
+      return fail(CALIBATT_STATUS_MISMATCH,
+                  fmt::format("{}: does not tell its schedule", reader.path()));
+    if (step >= steps.size())
+      return fail(CALIBATT_STATUS_MISMATCH, fmt::format("{}: has steps 0 to {}, asked for {}",
+                                                        reader.path(), steps.size() - 1, step));
+    calibatt_step_t value = {};
+    value.timestep = steps[step].timestep;
+    value.sigma = steps[step].sigma;
+    value.module = steps[step].module.c_str();
+    return writeStruct("calibatt_package_step", value, info);
+  });
+}
+
 calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t layer,
                                      uint32_t head, uint32_t step, uint8_t *bits, size_t bytes) {
   return guarded([&] {

@@ -191,6 +191,16 @@ TEST_CASE("manifests that lie are refused by name") {
       {"repetition: anchors is missing", [](Json &j) { j["repetition"].erase("anchors"); }},
       {"repetition.anchors is 0", [](Json &j) { j["repetition"]["anchors"] = 0; }},
       {"problem is missing", [](Json &j) { j.erase("problem"); }},
+      {"steps has 1 entries, wanted ",
+       [](Json &j) { j["steps"] = {{{"timestep", 1}, {"sigma", 1}, {"module", "t"}}}; }},
+      {"steps: entry 0: sigma is missing",
+       [](Json &j) { j["steps"] = {{{"timestep", 1}, {"module", "t"}}}; }},
+      {"steps[2]: module is empty or has a zero byte",
+       [](Json &j) {
+         const Json good = {{"timestep", 1}, {"sigma", 1}, {"module", "t"}};
+         j["steps"] = {good, good, good};
+         j["steps"][2]["module"] = std::string("t\0", 2);
+       }},
       {"wanted an object", [](Json &j) { j = Json::array(); }},
   };
   for (const Case &test : cases) {

@@ -50,6 +50,18 @@ class CompileTest(unittest.TestCase):
         with calibatt.load(self.package) as package:
             self.assertEqual(package.info["layers"], 2)
 
+    def test_the_package_tells_the_schedule_of_the_profile(self):
+        for steps in (1, 3):
+            with self.subTest(steps=steps):
+                subprocess.run([TOOL, "profile", "synth", "--preset", "tiny", "--layers", "1", "--heads", "1",
+                                "--steps", str(steps), "-o", self.profile], check=True, capture_output=True)
+                calibatt.compile(self.profile, self.package, form="runs", no_cache=True)
+                data = self.profile.read_bytes()
+                header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+                with calibatt.load(self.package) as package:
+                    self.assertEqual(package.steps, json.loads(header["__metadata__"]["calibatt"])["steps"])
+                    self.assertEqual(len({step["timestep"] for step in package.steps}), steps)
+
     def test_flags_and_dry_runs_are_options_like_others(self):
         report = calibatt.compile(self.profile, self.package, dry_run=True, no_cache=True,
                                   remarks=False, share_steps=0.97)

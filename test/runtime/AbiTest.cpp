@@ -52,6 +52,26 @@ TEST_CASE("a package says what it was compiled for") {
   CHECK(info.file_bytes > 0);
 }
 
+TEST_CASE("a package tells every step of its schedule, or that it does not know it") {
+  Fixture f;
+  auto step = CALIBATT_INIT(calibatt_step_t);
+  for (uint32_t i = 0; i < f.shape.steps; ++i) {
+    REQUIRE(calibatt_package_step(f.package.package, i, &step) == CALIBATT_STATUS_OK);
+    CHECK(step.timestep == 1000.0 - i);
+    CHECK(step.sigma == 1 - i / 16.0);
+    CHECK(std::string(step.module) == (i ? "transformer_2" : "transformer"));
+  }
+  CHECK(calibatt_package_step(f.package.package, 3, &step) == CALIBATT_STATUS_MISMATCH);
+  CHECK(lastError() == f.sample.path + ": has steps 0 to 2, asked for 3");
+  CHECK(calibatt_package_step(nullptr, 0, &step) == CALIBATT_STATUS_INVALID_ARGUMENT);
+
+  f.shape.tellsSteps = false;
+  SamplePackage silent(f.random, f.shape);
+  PackageHandle package(silent.path);
+  CHECK(calibatt_package_step(package.package, 0, &step) == CALIBATT_STATUS_MISMATCH);
+  CHECK(lastError() == silent.path + ": does not tell its schedule");
+}
+
 TEST_CASE("a package in memory is the package of its file, at any alignment, and damage is named") {
   Fixture f;
   std::vector<uint8_t> file = readBytes(f.sample.path);

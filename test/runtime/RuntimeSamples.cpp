@@ -95,6 +95,9 @@ SamplePackage::SamplePackage(Random &random, const SampleShape &shape) : shape(s
   manifest.granularity = shape.perHead ? "head" : "step";
   manifest.archs = {shape.arch};
   manifest.minDriver = shape.minDriver;
+  for (uint32_t step = 0; shape.tellsSteps && step < shape.steps; ++step)
+    manifest.steps.push_back(
+        {1000.0 - step, 1 - step / 16.0, step ? "transformer_2" : "transformer"});
   PackageWriter writer(manifest);
   for (uint32_t layer = 0; layer < shape.layers; ++layer)
     for (uint32_t step = 0; step < shape.steps; ++step) {

@@ -27,6 +27,7 @@ struct SampleShape {
   AnchorGrid grid = {};            ///< where given, the last head is repetitive (not with perHead)
   bool calibration = false;        ///< calibration kernels too
   uint32_t frames = 1, height = 1; ///< of the patch grid, where `grid` does not say
+  bool tellsSteps = true;          ///< the manifest has the schedule
 };
 
 /// A package on disk, and the schedules that went into it.

@@ -70,6 +70,13 @@ typedef struct calibatt_package_info {
   uint64_t file_bytes;
 } calibatt_package_info_t;
 
+/** One step of the denoising schedule that a package's masks were measured on. */
+typedef struct calibatt_step {
+  size_t struct_size;
+  double timestep, sigma; /**< as the scheduler gave them; step 0 is the noisiest */
+  const char *module;     /**< which transformer runs it; lives as long as the package */
+} calibatt_step_t;
+
 typedef struct calibatt_session_options {
   size_t struct_size;
   /** "host" (also what null means), "cuda" or "cuda:N". */
@@ -186,6 +193,10 @@ CALIBATT_API calibatt_status_t calibatt_package_open_memory(const void *data, si
 CALIBATT_API void calibatt_package_close(calibatt_package_t *package);
 CALIBATT_API calibatt_status_t calibatt_package_info(const calibatt_package_t *package,
                                                      calibatt_package_info_t *info);
+/** Tells one step of the package's schedule. MISMATCH where the package has fewer steps, or does
+ * not tell its schedule (one of an older format, or made for a shape alone). */
+CALIBATT_API calibatt_status_t calibatt_package_step(const calibatt_package_t *package,
+                                                     uint32_t step, calibatt_step_t *info);
 /** The mask a site's kernel computes (every block where it copies anchor rows): `blocks` rows of
  * (blocks + 7) / 8 bytes, least significant bit first. `bytes` has to be exactly that. */
 CALIBATT_API calibatt_status_t calibatt_site_mask(const calibatt_package_t *package, uint32_t layer,

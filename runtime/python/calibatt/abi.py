@@ -54,6 +54,15 @@ class PackageInfo(Struct):
     ]
 
 
+class Step(Struct):
+    _fields_ = [
+        ("struct_size", c_size_t),
+        ("timestep", c_double),
+        ("sigma", c_double),
+        ("module", c_char_p),
+    ]
+
+
 class SessionOptions(Struct):
     _fields_ = [
         ("struct_size", c_size_t),
@@ -129,6 +138,7 @@ _PROTOTYPES = {
     "calibatt_package_open": (c_int, [c_char_p, POINTER(c_void_p)]),
     "calibatt_package_close": (None, [c_void_p]),
     "calibatt_package_info": (c_int, [c_void_p, POINTER(PackageInfo)]),
+    "calibatt_package_step": (c_int, [c_void_p, c_uint32, POINTER(Step)]),
     "calibatt_site_mask": (
         c_int,
         [c_void_p, c_uint32, c_uint32, c_uint32, POINTER(c_uint8), c_size_t],

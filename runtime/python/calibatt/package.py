@@ -42,6 +42,9 @@ class Package:
             for name, value in ((field[0], getattr(info, field[0])) for field in info._fields_)
             if name != "struct_size"
         }
+        #: The schedule that the masks were measured on: {timestep, sigma, module} of every step.
+        #: Empty where the package does not tell it.
+        self.steps = self._read_steps()
 
     def attention(
         self, q, k, v, *, layer, step, out=None, lse=False, scale=None, device=None,
@@ -187,6 +190,18 @@ class Package:
 
     def __repr__(self):
         return f"<calibatt.Package {self.path!r}: {self.info['model']}, {self.info['tokens']} tokens>"
+
+    def _read_steps(self):
+        steps = []
+        for index in range(self.info["steps"]):
+            step = abi.Step()
+            status = library().calibatt_package_step(self._handle, index, byref(step))
+            if status == 3:  # MISMATCH: not told
+                return []
+            check(status)
+            steps.append({"timestep": step.timestep, "sigma": step.sigma,
+                          "module": step.module.decode(errors="replace")})
+        return steps
 
     def _open(self):
         if not self._handle:

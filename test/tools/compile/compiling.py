@@ -72,7 +72,8 @@ def profile_of_masks(path, masks, repetition=(), grid=(1, 10, 42), head_dim=64):
     document = {
         "format": "calibatt.bitmaps", "version": "1.0", "model": "masks", "grid": list(grid),
         "layers": len(masks), "heads": len(masks[0][0]), "head_dim": head_dim,
-        "steps": [{"timestep": 0.0, "sigma": 0.0, "module": "transformer"} for _ in masks[0]]}
+        "steps": [{"timestep": 1000.0 - step, "sigma": 1 - step / 1000, "module": "transformer"}
+                  for step in range(len(masks[0]))]}
     header, data = {"__metadata__": {"calibatt": json.dumps(document)}}, b""
     for layer, steps in enumerate(masks):
         for step, heads in enumerate(steps):
