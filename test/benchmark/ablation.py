@@ -12,6 +12,7 @@ ncu runs; without it there are no stalls).
 
 import argparse
 import json
+import random
 import re
 import resource
 import shutil
@@ -131,7 +132,7 @@ def measure(arguments):
 
 
 def time_interleaved(cells, out, device):
-    """Medians of the cells' calls. They take turns: a clock that changes changes it for all. A turn is a
+    """Medians of the cells' calls. They take turns, in shuffled order: a clock that changes changes it for all. A turn is a
     captured graph of CALLS calls, so that small ones are not timed by how fast Python is."""
     import torch
 
@@ -151,8 +152,10 @@ def time_interleaved(cells, out, device):
             for _ in range(CALLS):
                 package.attention(q, k, v, layer=0, step=0, out=o)
     events = [[] for _ in cells]
+    turns, generator = list(zip(graphs, events)), random.Random(0)
     for turn in range(WARM_UP + TURNS):
-        for graph, times in zip(graphs, events):
+        generator.shuffle(turns)  # rounds.py says why
+        for graph, times in turns:
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             begin.record()
             graph.replay()

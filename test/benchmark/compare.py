@@ -1,17 +1,19 @@
 #!/usr/bin/env python3
-"""Times packages on a GPU beside cuDNN's dense attention (through PyTorch SDPA), FlexAttention with the
-same block masks, and an 8192^3 matrix product, in the same run on the same tensors.
+"""Times packages on a GPU beside cuDNN's dense attention (through PyTorch SDPA), an 8192^3 matrix product, and
+what `--with` names, in the same run on the same tensors: fa3 (FlashAttention-3, dense; fa3-fwd of PyPI), fa4
+(FlashAttention-4's block-sparse path, same blocks; flash-attn-4 of PyPI), flex (FlexAttention, same blocks).
 
-usage: compare.py M.calibatt... [--site LAYER/STEP]... [--runs N] [--flex] [--json FILE] [--markdown FILE]
+usage: compare.py M.calibatt... [--site LAYER/STEP]... [--runs N] [--seed N] [--with fa3,fa4,flex]
+                  [--json FILE] [--markdown FILE]
 Packages of one problem (tokens, heads, head_dim) and one mask at the site are timed side by side: that
 is how two compiles of one profile are compared. TFLOP/s count the blocks that are computed,
-4 * 128 * 128 * head_dim a visit; for the dense baseline 4 * tokens^2 * head_dim. Runs are interleaved, so
-that heat and clocks are shared; medians of CUDA events. A package of few heads does not fill a GPU: time
-whole layers, or a --batch. Needs torch with CUDA and libcalibatt.so (CALIBATT_LIBRARY, or a build folder).
+4 * 128 * 128 * head_dim a visit; for the dense baselines 4 * tokens^2 * head_dim. Every round runs each once, in
+an order shuffled with the seed; then each runs alone for half a second (rounds.py says why). Medians of CUDA
+events. Outputs are compared with ours first. A package of few heads does not fill a GPU: time whole layers, or
+a --batch. Needs torch with CUDA and libcalibatt.so (CALIBATT_LIBRARY, or a build folder).
 """
 
 import argparse
-import statistics
 import sys
 from pathlib import Path
 
@@ -19,89 +21,85 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "runtime" / "python"), str(ROOT / "test" / "gpu")]
 
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import calibatt
+import rivals
+import rounds
 from masks import BLOCK, gpu_state, inputs, site_rows, site_visits, versions, write_json
 
-WARM_UP = 5
 MATRIX = 8192
+#: What `--with` names: label, function, and whether it takes the blocks.
+RIVALS = {
+    "fa3": ("FlashAttention-3 dense", rivals.flash_attention_3, False),
+    "fa4": ("FlashAttention-4", rivals.flash_attention_4, True),
+    "flex": ("FlexAttention", rivals.flex, True),
+}
 
 
-def interleaved(candidates, runs):
-    """Median, minimum and maximum milliseconds of each candidate; one run of each per round."""
-    for _ in range(WARM_UP):
-        for run in candidates.values():
-            run()
-    torch.cuda.synchronize()
-    events = {name: [] for name in candidates}
-    for _ in range(runs):
-        for name, run in candidates.items():
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            begin.record()
-            run()
-            end.record()
-            events[name].append((begin, end))
-    torch.cuda.synchronize()
-    times = {name: [b.elapsed_time(e) for b, e in pairs] for name, pairs in events.items()}
-    return {name: (statistics.median(t), min(t), max(t)) for name, t in times.items()}
-
-
-def flex(q, k, v, blocks, scale):
-    """FlexAttention over the same blocks, compiled; every kept block is a full block to it."""
-    from torch.nn.attention.flex_attention import BlockMask, flex_attention
-
-    counts = blocks.sum(-1, dtype=torch.int32)[None]
-    indices = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True).to(torch.int32)[None]
-    tokens = q.shape[2]
-    mask = BlockMask.from_kv_blocks(
-        torch.zeros_like(counts), torch.zeros_like(indices), counts.contiguous(),
-        indices.contiguous(), BLOCK_SIZE=BLOCK, seq_lengths=(tokens, tokens))
-    run = torch.compile(flex_attention)
-    return lambda: run(q, k, v, block_mask=mask, scale=scale)
-
-
-def bench_site(packages, layer, step, arguments, device):
-    """Rows of the table: every package, cuDNN, the matrix product, and FlexAttention where asked."""
+def candidates_of(packages, layer, step, blocks, arguments, device):
+    """{name: function}: every package, cuDNN, what `--with` names, and the matrix product."""
     first = next(iter(packages.values()))
-    info = first.info
-    blocks = site_rows(first, layer, step, info["heads"], device)
+    scale = first.info["scale"]
     q, k, v = inputs(first, arguments.batch, device, 1)
-    out = torch.empty_like(q)
-    a, b = (torch.randn(MATRIX, MATRIX, device=device, dtype=torch.bfloat16) for _ in range(2))
-
-    def cudnn():
-        with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):  # raises where cuDNN cannot run it
-            torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=info["scale"])
-
     candidates = {}
     for name, package in packages.items():
         package.prewarm([step], device=str(device), batch=arguments.batch)
-        candidates[name] = (
-            lambda package=package: package.attention(q, k, v, layer=layer, step=step, out=out))
-    candidates["cuDNN dense"] = cudnn
-    if arguments.flex:
-        candidates["FlexAttention"] = flex(q, k, v, blocks, info["scale"])
+        candidates[name] = lambda package=package, out=torch.empty_like(q): package.attention(
+            q, k, v, layer=layer, step=step, out=out)
+    candidates["cuDNN dense"] = rivals.cudnn(q, k, v, scale)
+    for word in arguments.rivals:
+        label, make, masked = RIVALS[word]
+        candidates[label] = make(q, k, v, scale, *([blocks] if masked else []))
+    a, b = (torch.randn(MATRIX, MATRIX, device=device, dtype=torch.bfloat16) for _ in range(2))
     candidates[f"matmul {MATRIX}^3"] = lambda: a @ b
-    before = gpu_state(device.index or 0)
-    times = interleaved(candidates, arguments.runs)
-    after = gpu_state(device.index or 0)
+    return candidates
+
+
+def differences(candidates, packages, whole):
+    """{name: relative RMS difference of its output from ours}, of those that compute the same; `whole`:
+    ours is of every block, so that dense attention does."""
+    ours = candidates[next(iter(packages))]().float()
+    found = {}
+    for name, run in candidates.items():
+        dense = name.endswith("dense")
+        if "matmul" not in name and (whole or not dense):
+            found[name] = ((run().float() - ours).norm() / ours.norm()).item()
+    return found
+
+
+def bench_site(packages, layer, step, arguments, device):
+    """Rows of the table."""
+    first = next(iter(packages.values()))
+    info = first.info
+    blocks = site_rows(first, layer, step, info["heads"], device)
     # Of two packages with one mask one may compute anchor rows only.
-    visits = {name: site_visits(package, layer, step, blocks) * arguments.batch
-              for name, package in packages.items()}
-    visits["FlexAttention"] = blocks.sum().item() * arguments.batch
-    flop = {name: 4 * BLOCK * BLOCK * info["head_dim"] * count for name, count in visits.items()}
+    visits = {name: site_visits(package, layer, step, blocks) for name, package in packages.items()}
+    kept = blocks.sum().item()
+    candidates = candidates_of(packages, layer, step, blocks, arguments, device)
+    copies = any(count != kept for count in visits.values())  # repetitive heads
+    unlike = {} if copies else differences(candidates, packages, whole=kept == blocks.numel())
+    before = gpu_state(device.index or 0)
+    times = rounds.shuffled(candidates, arguments.runs, arguments.seed)
+    alone = {name: rounds.alone(run) for name, run in candidates.items()}
+    after = gpu_state(device.index or 0)
+    flop = {name: 4 * BLOCK * BLOCK * info["head_dim"] * visits.get(name, kept) * arguments.batch
+            for name in candidates}
     dense = 4 * info["tokens"] ** 2 * info["head_dim"] * info["heads"] * arguments.batch
-    flop |= {"cuDNN dense": dense, f"matmul {MATRIX}^3": 2 * MATRIX**3}
-    rate = {name: flop[name] / (times[name][0] * 1e9) for name in times}
+    flop |= {name: dense for name in candidates if name.endswith("dense")}
+    flop[f"matmul {MATRIX}^3"] = 2 * MATRIX**3
+    shown = {name: rounds.summary(series) for name, series in times.items()}
+    lonely = {name: rounds.summary(series) for name, series in alone.items()}
+    ours = next(iter(packages))
+    rate = {name: flop[name] / (shown[name][0] * 1e9) for name in shown}
     return [{
         "name": name, "layer": layer, "step": step, "tokens": info["tokens"],
         "heads": info["heads"], "batch": arguments.batch, "head_dim": info["head_dim"],
         "density": blocks.float().mean().item(), "visits": visits.get(name), "runs": arguments.runs,
-        "milliseconds": times[name], "tflops": rate[name],
-        "rate_over_cudnn": rate[name] / rate["cuDNN dense"],
-        "speedup_over_cudnn": times["cuDNN dense"][0] / times[name][0],
-        "gpu_before": before, "gpu_after": after,
+        "seed": arguments.seed, "milliseconds": shown[name], "milliseconds_alone": lonely[name],
+        "tflops": rate[name], "rate_over_cudnn": rate[name] / rate["cuDNN dense"],
+        "time_over_ours": shown[name][0] / shown[ours][0],
+        "time_over_ours_alone": lonely[name][0] / lonely[ours][0],
+        "difference": unlike.get(name), "gpu_before": before, "gpu_after": after,
     } for name in candidates]
 
 
@@ -110,7 +108,8 @@ def markdown(rows, state):
         f"{state.get('name', 'unknown GPU')} ({state.get('uuid', 'no uuid')[:12]}), "
         f"driver {state.get('driver_version', '?')}, "
         f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}; medians of "
-        f"{rows[0]['runs'] if rows else 0} interleaved runs.", ""]
+        f"{rows[0]['runs'] if rows else 0} rounds in shuffled order (seed "
+        f"{rows[0]['seed'] if rows else 0}), and of half a second alone.", ""]
     place = None
     for row in rows:
         here = (row["tokens"], row["batch"], row["heads"], row["layer"], row["step"], row["density"])
@@ -122,11 +121,15 @@ def markdown(rows, state):
                 f"{row['density']:.3f}; after: SM clock {after.get('clocks.sm', '?')}, "
                 f"{after.get('power.draw', '?')}, throttle reasons "
                 f"{after.get('clocks_throttle_reasons.active', '?')}", "",
-                "| | ms (min..max) | TFLOP/s | rate / cuDNN | time: cuDNN / this |",
-                "|---|---|---|---|---|"]
+                "| | ms (min..max) | alone, ms | TFLOP/s | rate / cuDNN | time: this / ours | alone "
+                "| differs from ours |",
+                "|---|---|---|---|---|---|---|---|"]
         median, least, most = row["milliseconds"]
-        lines.append(f"| {row['name']} | {median:.3f} ({least:.3f}..{most:.3f}) | {row['tflops']:.0f} "
-                     f"| {row['rate_over_cudnn']:.3f} | {row['speedup_over_cudnn']:.2f} |")
+        unlike = "-" if row["difference"] is None else f"{row['difference']:.1e}"
+        lines.append(f"| {row['name']} | {median:.3f} ({least:.3f}..{most:.3f}) "
+                     f"| {row['milliseconds_alone'][0]:.3f} | {row['tflops']:.0f} "
+                     f"| {row['rate_over_cudnn']:.3f} | {row['time_over_ours']:.2f} "
+                     f"| {row['time_over_ours_alone']:.2f} | {unlike} |")
     return "\n".join(lines)
 
 
@@ -151,7 +154,9 @@ def main():
                         help="default: 0/0; sites a package does not have are left out")
     parser.add_argument("--runs", type=int, default=30, help="timed runs, at least 20")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--flex", action="store_true", help="FlexAttention too (torch.compile)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order in the rounds")
+    parser.add_argument("--with", dest="rivals", default="", metavar="fa3,fa4,flex",
+                        help="other kernels to time beside ours")
     parser.add_argument("--device", default="cuda:0")
     parser.add_argument("--json", help="write the rows here too")
     parser.add_argument("--markdown", help="write the table here too")
@@ -160,6 +165,10 @@ def main():
         print("compare.py: torch finds no CUDA device", file=sys.stderr)
         return 2
     arguments.runs = max(arguments.runs, 20)
+    arguments.rivals = [word for word in arguments.rivals.split(",") if word]
+    if unknown := set(arguments.rivals) - set(RIVALS):
+        print(f"compare.py: --with {', '.join(sorted(unknown))}: wanted {', '.join(RIVALS)}", file=sys.stderr)
+        return 2
     device = torch.device(arguments.device)
     torch.cuda.set_device(device)
     packages = {Path(path).stem: calibatt.load(path) for path in arguments.packages}

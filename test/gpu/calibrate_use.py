@@ -3,7 +3,7 @@
 
 usage: calibrate_use.py PACKAGE [--runs N] [--device host] [--json FILE] [--markdown FILE]
 On the Q, K and V of a prompt that was not counted: how far the outputs are from dense attention's
-(relative RMS, a kind of head), and how long they take beside it (cuDNN's on a GPU; interleaved, medians).
+(relative RMS, a kind of head), and how long they take beside it (cuDNN's on a GPU; shuffled rounds, medians).
 `calibatt verify` says whether the outputs are right; here they must be finite, and none of them dense.
 """
 
@@ -19,15 +19,15 @@ import torch
 
 import calibatt
 from calibrate import Checks, Clock, dense_attention, grid_of, number
-from compare import interleaved
 from masks import gpu_state, site_rows, site_visits, versions, write_json
+from rounds import shuffled, summary
 from wan_qk import KINDS, SyntheticModel, kind_of
 
 
 def milliseconds(candidates, runs, device):
     """Median of each, one run of each a round."""
     if device == "cuda":
-        return {name: times[0] for name, times in interleaved(candidates, runs).items()}
+        return {name: summary(times)[0] for name, times in shuffled(candidates, runs, 0).items()}
     clock = Clock(device)
     seconds = {name: [] for name in candidates}
     for _ in range(runs):
@@ -64,7 +64,7 @@ def run_site(package, model, layer, step, arguments, device, checks):
 def markdown(report):
     state = report["gpu"]
     lines = [f"{state.get('name', 'the CPU')}, driver {state.get('driver_version', '?')}, torch "
-             f"{report['versions']['torch']}; medians of {report['runs']} interleaved runs. "
+             f"{report['versions']['torch']}; medians of {report['runs']} rounds in shuffled order. "
              f"`{report['command']}`", "",
              "| layer | step | work | relative RMS error | ms | dense ms | time / dense |", "|---" * 7 + "|"]
     for row in report["table"]:

@@ -5,7 +5,7 @@ usage: energy.py M.calibatt... [--verify-heads N] [--time] [--runs N] [--json FI
 Packages are those of `calibatt compile --calibration`. Without --time each is verified: energies,
 covers, log-sum-exps, row maxima, outputs and repetition, plain and weighted, for plain and for peaked logits. With
 --time all its heads are timed: cuDNN's dense forward (SDPA), our dense kernel, and our kernel with
-energies, interleaved, medians of CUDA events; extra memory is what PyTorch's allocator gave beyond the
+energies, shuffled rounds, medians of CUDA events; extra memory is what PyTorch's allocator gave beyond the
 tensors of the attention. Exits 1 where a check fails. Needs torch with CUDA and libcalibatt.so.
 """
 
@@ -21,8 +21,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import calibatt
-from compare import interleaved
 from masks import BLOCK, gpu_state, inputs, versions, write_json
+from rounds import shuffled, summary
 
 EPSILON = 0.842  # late steps at 480p
 ANCHORS = 5  # of the packages that energy.sh makes
@@ -196,7 +196,7 @@ def bench(name, package, runs):
         torch.cuda.synchronize()
         memory[label] = torch.cuda.max_memory_allocated() - before
     before = gpu_state()
-    times = interleaved(candidates, runs)
+    times = {label: summary(each) for label, each in shuffled(candidates, runs, 0).items()}
     after = gpu_state()
     flop = 4 * info["tokens"] ** 2 * info["head_dim"] * info["heads"]
     return [{
@@ -210,7 +210,7 @@ def bench(name, package, runs):
 def markdown(rows, state):
     lines = [f"{state.get('name', 'unknown GPU')}, driver {state.get('driver_version', '?')}, torch "
              f"{torch.__version__}, cuDNN {torch.backends.cudnn.version()}; medians of "
-             f"{rows[0]['runs']} interleaved runs."]
+             f"{rows[0]['runs']} rounds in shuffled order."]
     place = None
     for row in rows:
         if row["package"] != place:
