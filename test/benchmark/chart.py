@@ -9,9 +9,16 @@ import argparse
 import json
 
 INK, PAPER, GRID = "#1f2430", "#ffffff", "#e3e6ec"
-SERIES = (("cuDNN, dense", "#8a94a6"), ("FlexAttention", "#d98324"), ("CalibAtt", "#2563c9"),
-          ("ideal", "#2563c9"))
+SERIES = (("cuDNN, dense", "#8a94a6"), ("FlashAttention-3, dense", "#7c5cbf"), ("FlexAttention", "#d98324"),
+          ("FlashAttention-4", "#2f9e63"), ("CalibAtt", "#2563c9"), ("ideal", "#2563c9"))
+DENSE = {"cuDNN dense": "cuDNN, dense", "FlashAttention-3 dense": "FlashAttention-3, dense"}
 WIDTH, HEIGHT, LEFT, TOP, GAP = 430, 300, 62, 46, 70
+
+
+def computed(row):
+    """The share of blocks: of ours less than the mask's density where heads are repetitive."""
+    blocks = (-(-row["tokens"] // 128)) ** 2 * row["heads"]
+    return row["density"] if row["visits"] is None else row["visits"] / blocks
 
 
 def panels(rows):
@@ -20,16 +27,17 @@ def panels(rows):
     for row in rows:
         if row["heads"] != 40 or row["batch"] != 1 or "matmul" in row["name"] or "repetitive" in row["name"]:
             continue
-        series = {"cuDNN dense": "cuDNN, dense", "FlexAttention": "FlexAttention"}.get(row["name"], "CalibAtt")
+        series = DENSE.get(row["name"], row["name"] if row["name"] in dict(SERIES) else "CalibAtt")
         found.setdefault(row["tokens"], {}).setdefault(series, []).append(
-            (row["density"], row["milliseconds"][0]))
+            (computed(row), row["milliseconds"][0]))
     for series in found.values():
         for points in series.values():
             points.sort()
         dense = series["CalibAtt"][-1]
         series["ideal"] = [(0.0, 0.0), (1.0, dense[1] / dense[0])]
-        middle = sorted(ms for _, ms in series["cuDNN, dense"])
-        series["cuDNN, dense"] = [(x, middle[len(middle) // 2]) for x in (0.0, 1.0)]
+        for name in set(DENSE.values()) & set(series):
+            middle = sorted(ms for _, ms in series[name])
+            series[name] = [(x, middle[len(middle) // 2]) for x in (0.0, 1.0)]
     return dict(sorted(found.items()))
 
 
@@ -57,7 +65,7 @@ def panel(tokens, series, left):
         dash = ' stroke-dasharray="3 5"' if name == "ideal" else ""
         path = " ".join(f"{x(d):.1f},{y(ms):.1f}" for d, ms in points)
         out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
-        if name in ("FlexAttention", "CalibAtt"):
+        if name in ("FlexAttention", "FlashAttention-4", "CalibAtt"):
             out += [f'<circle cx="{x(d):.1f}" cy="{y(ms):.1f}" r="4" fill="{colour}"/>' for d, ms in points]
     return out
 
@@ -80,7 +88,7 @@ def draw(rows):
         label = "ideal: our dense time x density" if name == "ideal" else name
         out.append(f'<line x1="{at}" x2="{at + 26}" y1="{height - 18}" y2="{height - 18}" stroke="{colour}" '
                    f'stroke-width="2"{dash}/><text x="{at + 34}" y="{height - 14}">{label}</text>')
-        at += 64 + 8 * len(label)
+        at += 52 + 6.6 * len(label)
     return "\n".join(out + ["</svg>"]) + "\n"
 
 

@@ -55,15 +55,14 @@ def candidates_of(packages, layer, step, blocks, arguments, device):
     return candidates
 
 
-def differences(candidates, packages, whole):
-    """{name: relative RMS difference of its output from ours}, of those that compute the same; `whole`:
-    ours is of every block, so that dense attention does."""
-    ours = candidates[next(iter(packages))]().float()
+def differences(candidates, copying, ours, whole):
+    """{name: relative RMS difference of its output from that of `ours`}, of those that compute the same: not of
+    packages that are `copying` rows, of dense attention where `whole`, every block, is kept."""
+    wanted = candidates[ours]().float()
     found = {}
     for name, run in candidates.items():
-        dense = name.endswith("dense")
-        if "matmul" not in name and (whole or not dense):
-            found[name] = ((run().float() - ours).norm() / ours.norm()).item()
+        if name not in copying and "matmul" not in name and (whole or not name.endswith("dense")):
+            found[name] = ((run().float() - wanted).norm() / wanted.norm()).item()
     return found
 
 
@@ -76,8 +75,9 @@ def bench_site(packages, layer, step, arguments, device):
     visits = {name: site_visits(package, layer, step, blocks) for name, package in packages.items()}
     kept = blocks.sum().item()
     candidates = candidates_of(packages, layer, step, blocks, arguments, device)
-    copies = any(count != kept for count in visits.values())  # repetitive heads
-    unlike = {} if copies else differences(candidates, packages, whole=kept == blocks.numel())
+    copying = [name for name, count in visits.items() if count != kept]  # repetitive heads
+    ours = next((name for name in packages if name not in copying), next(iter(packages)))
+    unlike = {} if ours in copying else differences(candidates, copying, ours, kept == blocks.numel())
     before = gpu_state(device.index or 0)
     times = rounds.shuffled(candidates, arguments.runs, arguments.seed)
     alone = {name: rounds.alone(run) for name, run in candidates.items()}
@@ -89,7 +89,6 @@ def bench_site(packages, layer, step, arguments, device):
     flop[f"matmul {MATRIX}^3"] = 2 * MATRIX**3
     shown = {name: rounds.summary(series) for name, series in times.items()}
     lonely = {name: rounds.summary(series) for name, series in alone.items()}
-    ours = next(iter(packages))
     rate = {name: flop[name] / (shown[name][0] * 1e9) for name in shown}
     return [{
         "name": name, "layer": layer, "step": step, "tokens": info["tokens"],
