@@ -47,7 +47,7 @@ float *floats(const calibatt_energy_t &energy, uint64_t offset) {
 
 CudaCalibration::CudaCalibration(const CudaDriver &driver, const PackageReader &package,
                                  uint32_t processors)
-    : driver(driver), package(package), processors(processors) {
+    : driver(driver), package(package), processors(processors), uploads(driver) {
   for (uint32_t i = 0; i < kCalibrationKernels; ++i)
     codes[i] = codeOf(package, CalibrationKernel(i));
 }
@@ -113,9 +113,9 @@ Outcome CudaCalibration::load(CudaImages &images, const calibatt_energy_t &energ
   if (Outcome allocated = driver.check(driver.memAlloc(&made, bytes), "cuMemAlloc");
       !allocated.ok())
     return allocated;
-  Outcome copied = driver.check(driver.memcpyHtoD(made, zeros.data(), bytes), "cuMemcpyHtoD");
+  Outcome copied = uploads.copy(made, zeros.data(), bytes);
   if (copied.ok())
-    copied = driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
+    copied = uploads.wait();
   if (!copied.ok()) {
     driver.memFree(made);
     return copied;

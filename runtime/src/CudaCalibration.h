@@ -1,5 +1,6 @@
 // The calibration kernels of a package on a GPU: what they need loaded, where they work in the
-// caller's memory, and their launches. Not synchronised: CudaDevice locks.
+// caller's memory, and their launches. Not synchronised: CudaDevice locks, and holds a
+// RelaxedCapture around load().
 #pragma once
 
 #include "runtime/format/CalibrationParams.h"
@@ -45,6 +46,7 @@ private:
   const PackageReader &package;
   const uint32_t processors;
   std::array<uint32_t, kCalibrationKernels> codes; ///< kNone where the package has none
+  CudaUploads uploads;
   CuDevicePtr slots = 0; ///< a word an SM; calls in flight at a time may share them
 };
 

@@ -19,12 +19,13 @@ using CuKernel = struct CuKernelOpaque *;
 using CuFunction = struct CuFunctionOpaque *;
 
 constexpr CuResult kCudaOutOfMemory = 2;
-constexpr CuResult kCudaCaptureImplicit = 906; ///< CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
 constexpr int kCuComputeCapabilityMajor = 75;
 constexpr int kCuComputeCapabilityMinor = 76;
 constexpr int kCuMultiprocessorCount = 16;
 constexpr int kCuFuncMaxDynamicSharedBytes = 8;
 constexpr int kCuCaptureStatusNone = 0;
+constexpr int kCuCaptureModeRelaxed = 2;
+constexpr unsigned kCuStreamNonBlocking = 1;
 
 // X(member, exported symbol, parameter types)
 #define CALIBATT_CUDA_FUNCTIONS(X)                                                                 \
@@ -59,10 +60,14 @@ constexpr int kCuCaptureStatusNone = 0;
      const uint64_t *byteStrides, const uint32_t *box, const uint32_t *elementStrides,             \
      int interleave, int swizzle, int l2Promotion, int outOfBoundsFill))                           \
   X(streamIsCapturing, cuStreamIsCapturing, (CuStream stream, int *status))                        \
+  X(streamCreate, cuStreamCreate, (CuStream * stream, unsigned flags))                             \
+  X(streamDestroy, cuStreamDestroy_v2, (CuStream stream))                                          \
   X(streamSynchronize, cuStreamSynchronize, (CuStream stream))                                     \
+  X(exchangeCaptureMode, cuThreadExchangeStreamCaptureMode, (int *mode))                           \
   X(memAlloc, cuMemAlloc_v2, (CuDevicePtr * address, size_t bytes))                                \
   X(memFree, cuMemFree_v2, (CuDevicePtr address))                                                  \
-  X(memcpyHtoD, cuMemcpyHtoD_v2, (CuDevicePtr to, const void *from, size_t bytes))
+  X(memcpyHtoDAsync, cuMemcpyHtoDAsync_v2,                                                         \
+    (CuDevicePtr to, const void *from, size_t bytes, CuStream stream))
 
 /// The resolved driver; one for the process, never closed.
 struct CudaDriver {

@@ -130,9 +130,7 @@ Outcome CudaImages::waitForCopies() {
   const auto arrived = [](const auto &entry) { return entry.second.arrived; };
   if (std::all_of(blobs.begin(), blobs.end(), arrived))
     return {};
-  // A copy from pageable memory may return before it has arrived.
-  if (Outcome waited = driver.check(driver.streamSynchronize(nullptr), "cuStreamSynchronize");
-      !waited.ok())
+  if (Outcome waited = uploads.wait(); !waited.ok())
     return waited;
   for (auto &[key, blob] : blobs)
     blob.arrived = true;
@@ -157,8 +155,8 @@ Outcome CudaImages::loadCode(uint32_t index) {
                                  "cuLibraryLoadData");
   if (!outcome.ok())
     return failed(std::move(outcome));
-  // Asking for the function loads it into this context now: a lazy load at the first launch would
-  // be illegal under capture.
+  // Asking for the function loads it into this context now: the first launch of a kernel must not
+  // be the one that waits for it.
   CuFunction function = nullptr;
   outcome = driver.check(driver.libraryGetKernel(&code.kernel, code.library, info.symbol.c_str()),
                          "cuLibraryGetKernel");
@@ -212,6 +210,7 @@ Outcome CudaImages::makeRoom(uint64_t bytes) {
       return freed;
     bytesUsed -= oldest->second.bytes;
     blobs.erase(oldest);
+    ++evictions;
   }
   return {};
 }
@@ -228,8 +227,7 @@ Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size,
   if (Outcome made = driver.check(driver.memAlloc(&blob.address, blob.bytes), "cuMemAlloc");
       !made.ok())
     return made;
-  if (Outcome copied = driver.check(driver.memcpyHtoD(blob.address, bytes, size), "cuMemcpyHtoD");
-      !copied.ok()) {
+  if (Outcome copied = uploads.copy(blob.address, bytes, size); !copied.ok()) {
     driver.memFree(blob.address);
     return copied;
   }
@@ -242,6 +240,7 @@ DeviceStats CudaImages::stats() const {
   DeviceStats stats;
   stats.bytes = bytesUsed;
   stats.codeImages = uint32_t(codes.size());
+  stats.evictions = evictions;
   for (const auto &[key, blob] : blobs)
     stats.dataImages += key.kind == BlobKey::Data;
   return stats;

@@ -1,8 +1,10 @@
 // What a session keeps on its GPU: loaded code images, data images (schedules) and work lists,
-// within a byte budget. Not synchronised: CudaDevice locks.
+// within a byte budget. Not synchronised: CudaDevice locks, and holds a RelaxedCapture around all
+// that loads or releases.
 #pragma once
 
 #include "runtime/src/CudaDriver.h"
+#include "runtime/src/CudaUploads.h"
 #include "runtime/src/Device.h"
 #include "runtime/src/WorkList.h"
 
@@ -28,7 +30,7 @@ public:
   CudaImages(const CudaDriver &driver, const PackageReader &package, CuDevice device,
              uint64_t byteBudget, uint32_t processors, uint32_t threads)
       : driver(driver), package(package), device(device), budget(byteBudget),
-        processors(processors), reader(package, threads) {}
+        processors(processors), uploads(driver), reader(package, threads) {}
   ~CudaImages(); ///< the context has to be current
 
   /// False where something of the launch is not resident.
@@ -84,11 +86,13 @@ private:
   const CuDevice device;
   const uint64_t budget;
   const uint32_t processors;
+  CudaUploads uploads;
   LaunchDataReader reader;
   std::map<uint32_t, Code> codes;
   std::map<BlobKey, Blob> blobs;
   uint64_t bytesUsed = 0;
   uint64_t loads = 0;
+  uint64_t evictions = 0;
 };
 
 } // namespace calibatt

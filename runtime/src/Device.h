@@ -20,6 +20,7 @@ struct CheckedCall {
 struct DeviceStats {
   uint64_t bytes = 0;
   uint32_t codeImages = 0, dataImages = 0, tensorMaps = 0;
+  uint64_t evictions = 0; ///< schedules and work lists released for want of room
 };
 
 class Device {

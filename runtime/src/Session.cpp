@@ -179,6 +179,7 @@ void Session::stats(calibatt_session_stats_t &stats) const {
   stats.code_images = resident.codeImages;
   stats.data_images = resident.dataImages;
   stats.tensor_maps = resident.tensorMaps;
+  stats.evictions = resident.evictions;
   const std::lock_guard lock(mutex);
   stats.calls = calls;
   stats.launches = launches;

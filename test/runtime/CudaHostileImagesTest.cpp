@@ -82,7 +82,7 @@ public:
     CHECK_MESSAGE(message.find(path + ": data image 0: ") != std::string::npos, message);
     CHECK_MESSAGE(message.find(wanted) != std::string::npos, message);
     CHECK(cuda.calls["cuMemAlloc_v2"] == 0);
-    CHECK(cuda.calls["cuMemcpyHtoD_v2"] == 0);
+    CHECK(cuda.calls["cuMemcpyHtoDAsync_v2"] == 0);
     CHECK(cuda.launches.empty());
     const uint32_t step = 0;
     if (options.device == std::string("cuda:0"))

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <utility>
 
 using namespace calibatt;
 using namespace calibatt::test;
@@ -12,6 +13,8 @@ namespace {
 FakeCuda fake;
 std::mutex mutex; // guards it: the runtime may call from several threads
 thread_local int contextsPushed = 0;
+thread_local int captureMode = 0; // cudaStreamCaptureModeGlobal
+constexpr int kRelaxed = 2;
 
 // Counts the call; the error to return where the test wants this function to fail.
 int enter(const char *function) {
@@ -31,6 +34,15 @@ int enter(const char *function) {
   CALIBATT_ENTER;                                                                                  \
   if (!contextsPushed)                                                                             \
   return 201
+
+// The same in functions that are unsafe under capture, which end it where this thread's mode does
+// not let them, as driver R580 does.
+#define CALIBATT_ENTER_UNSAFE                                                                      \
+  CALIBATT_ENTER;                                                                                  \
+  if (fake.capturing && captureMode != kRelaxed) {                                                 \
+    fake.captureLostBy = __func__;                                                                 \
+    return 900;                                                                                    \
+  }
 
 void *const kPrimary = reinterpret_cast<void *>(0x10);
 std::vector<std::string> kernelNames; // a kernel handle is its index + 1
@@ -78,13 +90,13 @@ int cuDeviceGetAttribute(int *value, int attribute, int) {
   return 0;
 }
 int cuDevicePrimaryCtxRetain(void **context, int) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_UNSAFE;
   ++fake.retained;
   *context = kPrimary;
   return 0;
 }
 int cuDevicePrimaryCtxRelease_v2(int) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_UNSAFE;
   if (--fake.retained == 0 && fake.contextDepth == 0) {
     fake.lostAllocations += int(fake.allocations.size());
     for (const auto &[address, bytes] : fake.allocations)
@@ -117,7 +129,7 @@ int cuCtxPopCurrent_v2(void **) {
 }
 int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned, int *, void **,
                       unsigned) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_UNSAFE;
   const auto *bytes = static_cast<const unsigned char *>(code);
   fake.libraries.emplace_back(bytes, bytes + 5);
   ++fake.loadedLibraries;
@@ -125,7 +137,7 @@ int cuLibraryLoadData(void **library, const void *code, int *, void **, unsigned
   return 0;
 }
 int cuLibraryUnload(void *) {
-  CALIBATT_ENTER;
+  CALIBATT_ENTER_UNSAFE;
   --fake.loadedLibraries;
   return 0;
 }
@@ -211,25 +223,68 @@ int cuStreamIsCapturing(void *stream, int *status) {
   *status = fake.capturing;
   return 0;
 }
-int cuStreamSynchronize(void *) {
+int cuStreamCreate(void **stream, unsigned flags) {
   CALIBATT_ENTER_IN_CONTEXT;
+  if (flags != 1) // CU_STREAM_NON_BLOCKING
+    return 1;
+  *stream = reinterpret_cast<void *>(0x6000);
+  ++fake.streams;
+  return 0;
+}
+int cuStreamDestroy_v2(void *) {
+  CALIBATT_ENTER_IN_CONTEXT;
+  --fake.streams;
+  return 0;
+}
+int cuStreamSynchronize(void *stream) {
+  CALIBATT_ENTER_UNSAFE;
+  if (!contextsPushed)
+    return 201;
+  if (!stream && fake.capturing) { // whatever the mode
+    fake.captureLostBy = "cuStreamSynchronize of the legacy stream";
+    return 906;
+  }
+  return 0;
+}
+int cuThreadExchangeStreamCaptureMode(int *mode) {
+  CALIBATT_ENTER;
+  std::swap(*mode, captureMode);
   return 0;
 }
 int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
-  CALIBATT_ENTER_IN_CONTEXT;
+  CALIBATT_ENTER_UNSAFE;
+  if (!contextsPushed)
+    return 201;
   *address = reinterpret_cast<uint64_t>(std::aligned_alloc(512, (bytes + 511) & ~size_t(511)));
   fake.allocations[*address] = bytes;
   return 0;
 }
 int cuMemFree_v2(uint64_t address) {
-  CALIBATT_ENTER_IN_CONTEXT;
+  CALIBATT_ENTER_UNSAFE;
+  if (!contextsPushed)
+    return 201;
   if (!fake.allocations.erase(address))
     return 1;
   std::free(reinterpret_cast<void *>(address));
   return 0;
 }
+int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stream) {
+  CALIBATT_ENTER_UNSAFE;
+  if (!contextsPushed)
+    return 201;
+  if (!stream)
+    return 1;
+  if (fake.allocations.at(to) < bytes)
+    return 1;
+  std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+  return 0;
+}
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
   CALIBATT_ENTER_IN_CONTEXT;
+  if (fake.capturing) {
+    fake.captureLostBy = __func__;
+    return 906;
+  }
   if (fake.allocations.at(to) < bytes)
     return 1;
   std::memcpy(reinterpret_cast<void *>(to), from, bytes);
@@ -241,6 +296,13 @@ int cuMemcpyDtoH_v2(void *to, uint64_t from, size_t bytes) {
     return 1;
   std::memcpy(to, reinterpret_cast<const void *>(from), bytes);
   return 0;
+}
+// The mode of the calling thread, which has to be the one it began with between calls.
+int fakeCudaCaptureMode(void *forget) {
+  const int mode = captureMode;
+  if (forget)
+    captureMode = 0;
+  return mode;
 }
 // The host program's own: it makes the context current for as long as it lives.
 int cuCtxSetCurrent(void *) {

@@ -45,7 +45,10 @@ struct FakeLaunch {
 struct FakeCuda {
   int version = 13000, major = 9, minor = 0, devices = 1;
   int processors = 132;
-  int capturing = 0;           ///< what every stream but the default one says
+  int capturing = 0; ///< what every stream but the default one says
+  /// A call of the runtime ended that capture: made in a mode that does not allow it, or on the
+  /// legacy default stream.
+  std::string captureLostBy;
   std::string failing;         ///< a function that fails, and
   int failure = 0;             ///< the error it fails with,
   int failingCall = 0;         ///< at this call of it (from 1 on); 0: at every one
@@ -57,6 +60,7 @@ struct FakeCuda {
   std::map<uint64_t, uint64_t> allocations;          ///< address -> bytes
   int lostAllocations = 0; ///< not freed when the last hold on the context went, and gone with it
   std::map<std::string, int> calls;
+  int streams = 0;       ///< made less destroyed
   int dynamicShared = 0; ///< last cuKernelSetAttribute
   int contextDepth = 0;  ///< pushes less pops, of all threads
   int retained = 0;      ///< primary context

@@ -34,7 +34,8 @@ typedef enum calibatt_status {
   CALIBATT_STATUS_NO_DEVICE = 4,
   /** The driver is older than the package's code needs, or the GPU is of another architecture. */
   CALIBATT_STATUS_UNSUPPORTED_DEVICE = 5,
-  /** The stream is being captured and the call would have to load or upload: prewarm first. */
+  /** The stream is being captured and the call would have to load or upload: prewarm first, which
+     may be done under capture too. */
   CALIBATT_STATUS_NOT_PREWARMED = 6,
   /** Device memory, or the session's byte budget, does not suffice. */
   CALIBATT_STATUS_OUT_OF_MEMORY = 7,
@@ -163,6 +164,8 @@ typedef struct calibatt_session_stats {
   uint32_t tensor_maps;     /**< cached */
   uint32_t reserved;
   char last_fallback_reason[256]; /**< empty where there was none */
+  uint64_t evictions; /**< schedules and work lists released to keep within byte_budget */
+  uint64_t reruns;    /**< tiles whose frozen maximum did not do, computed a second time */
 } calibatt_session_stats_t;
 
 /** Zero-initialises a struct of this header and sets its size. */
@@ -215,18 +218,22 @@ CALIBATT_API calibatt_status_t calibatt_site_anchors(const calibatt_package_t *p
 CALIBATT_API calibatt_status_t calibatt_session_create(calibatt_package_t *package,
                                                        const calibatt_session_options_t *options,
                                                        calibatt_session_t **session);
-/** Accepts null. No call may be in progress, nor a launch in flight. */
+/** Accepts null. No call may be in progress, nor a launch in flight, and captured graphs that hold
+ * its launches may not be replayed any more. Captures of others go on. */
 CALIBATT_API void calibatt_session_destroy(calibatt_session_t *session);
 
 /** Loads the code and uploads the schedules of `count` steps (of all steps where `steps` is null),
  * for calls of `batch` batch entries (0: 1); call it again for another batch size. With allow_dense
- * the dense kernel is among them, and steps may be any. Not allowed under capture. */
+ * the dense kernel is among them, and steps may be any. Any thread may do this while streams are
+ * captured, also the one that captures: it loads beside the capture and leaves it as it is. */
 CALIBATT_API calibatt_status_t calibatt_session_prewarm(calibatt_session_t *session,
                                                         const uint32_t *steps, size_t count,
                                                         uint32_t batch);
 
 /** Computes o (and lse) of one layer and step. A step that was not prewarmed is loaded now, which
- * may synchronise; under capture that is CALIBATT_STATUS_NOT_PREWARMED instead. */
+ * may wait for launches in flight where the byte budget asks for room. Where the call's own stream
+ * is captured that is CALIBATT_STATUS_NOT_PREWARMED instead, and the capture goes on: what a graph
+ * holds is loaded when it is asked for, not in passing. */
 CALIBATT_API calibatt_status_t calibatt_attention(calibatt_session_t *session,
                                                   const calibatt_call_t *call);
 

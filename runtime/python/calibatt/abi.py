@@ -128,6 +128,8 @@ class SessionStats(Struct):
         ("tensor_maps", c_uint32),
         ("reserved", c_uint32),
         ("last_fallback_reason", c_char * 256),
+        ("evictions", c_uint64),
+        ("reruns", c_uint64),
     ]
 
 

@@ -38,6 +38,7 @@ Status CudaTools::resolve() {
   bool complete = bind(getName, "cuDeviceGetName", "cuDeviceGetName") &&
                   bind(getPciBusId, "cuDeviceGetPCIBusId", "cuDeviceGetPCIBusId") &&
                   bind(memcpyDtoH, "cuMemcpyDtoH_v2", "cuMemcpyDtoH") &&
+                  bind(memcpyHtoD, "cuMemcpyHtoD_v2", "cuMemcpyHtoD") &&
                   bind(eventCreate, "cuEventCreate", "cuEventCreate") &&
                   bind(eventRecord, "cuEventRecord", "cuEventRecord") &&
                   bind(eventSynchronize, "cuEventSynchronize", "cuEventSynchronize") &&
@@ -114,7 +115,7 @@ Result<CuDevicePtr> CudaTools::upload(const void *from, size_t bytes) {
   auto address = allocate(bytes);
   if (!address)
     return address;
-  if (Status s = check(driver->memcpyHtoD(*address, from, bytes), "cuMemcpyHtoD"); !s)
+  if (Status s = check(memcpyHtoD(*address, from, bytes), "cuMemcpyHtoD"); !s)
     return s.takeError();
   return address;
 }

@@ -57,6 +57,7 @@ private:
   CuResult (*getName)(char *, int, CuDevice) = nullptr;
   CuResult (*getPciBusId)(char *, int, CuDevice) = nullptr;
   CuResult (*memcpyDtoH)(void *, CuDevicePtr, size_t) = nullptr;
+  CuResult (*memcpyHtoD)(CuDevicePtr, const void *, size_t) = nullptr;
   CuResult (*eventCreate)(Event *, unsigned) = nullptr;
   CuResult (*eventRecord)(Event, CuStream) = nullptr;
   CuResult (*eventSynchronize)(Event) = nullptr;
