@@ -106,10 +106,11 @@ if "$python" -c 'import torch; raise SystemExit(not torch.cuda.is_available())' 
   check accuracy 600 "$python" "$here/accuracy.py" "${all[@]}" --json "$results/accuracy.json"
   check hostile 600 "$python" "$here/hostile.py" "${small[@]}" --json "$results/hostile.json"
   check session 300 "$python" "$here/session_test.py" "${small[0]:-${all[0]}}"
+  check captures 300 "$python" "$here/capture_test.py" "${small[0]:-${all[0]}}"
   check bench 600 "$python" "$here/../benchmark/compare.py" "${timed[@]}" --site 0/0 --site 1/1 \
     --json "$results/bench.json" --markdown "$results/bench.md"
 else
-  skip "accuracy, session, bench: $python has no torch that finds a GPU (set CALIBATT_PYTHON)"
+  skip "accuracy, session, captures, bench: $python has no torch that finds a GPU (set CALIBATT_PYTHON)"
 fi
 
 say "done: $failures failed, $skips skipped; logs in $results"
