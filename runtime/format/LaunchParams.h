@@ -34,6 +34,9 @@ struct LaunchParams {
   long long lse_head_stride;  ///< in elements; tokens are contiguous
   unsigned work_count;
   unsigned head_base; ///< schedule head = work head - head_base
+  /// Persistent kernels with a frozen maximum add the tiles that they computed a second time; or
+  /// null. Kernels of packages before 2.1 do not read it.
+  unsigned long long *reruns;
 };
 
 } // namespace calibatt

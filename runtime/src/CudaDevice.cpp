@@ -1,6 +1,7 @@
 // The CUDA device: checks driver and GPU, keeps images resident, launches on the caller's stream.
 
 #include "runtime/src/CudaCalibration.h"
+#include "runtime/src/CudaCounter.h"
 #include "runtime/src/CudaDriver.h"
 #include "runtime/src/CudaImages.h"
 #include "runtime/src/CudaTensorMaps.h"
@@ -41,6 +42,7 @@ public:
       const ContextScope scope(driver, context);
       calibration.reset();
       images.reset();
+      reruns.reset();
     }
     if (retained)
       driver.primaryContextRelease(device);
@@ -72,6 +74,7 @@ public:
     const uint32_t ctas = uint32_t(std::max(processors, 1));
     images.emplace(driver, package->reader, device, budget, ctas, threads);
     calibration.emplace(driver, package->reader, ctas);
+    reruns.emplace(driver);
     return {};
   }
 
@@ -185,6 +188,7 @@ public:
     const std::shared_lock lock(mutex);
     DeviceStats stats = images->stats();
     stats.tensorMaps = tensorMaps.size();
+    stats.reruns = reruns->value();
     return stats;
   }
 
@@ -194,6 +198,8 @@ private:
     const RelaxedCapture relaxed(driver);
     if (!relaxed.outcome().ok())
       return relaxed.outcome();
+    if (Outcome counted = reruns->make(); !counted.ok())
+      return counted;
     return images->load(launches, batch);
   }
 
@@ -256,6 +262,7 @@ private:
     params.work_count = resident.workCount;
     params.work_begin = std::bit_cast<const unsigned *>(resident.workBegin);
     params.head_base = launch.headBase;
+    params.reruns = reruns->address();
     void *arguments[] = {&params};
     // The driver takes a CUkernel where a CUfunction is asked for.
     return driver.check(driver.launchKernel(reinterpret_cast<CuFunction>(resident.kernel),
@@ -274,6 +281,7 @@ private:
   mutable std::shared_mutex mutex; ///< guards images
   std::optional<CudaImages> images;
   std::optional<CudaCalibration> calibration; ///< guarded likewise
+  std::optional<CudaCounter> reruns;
   CudaTensorMaps tensorMaps;
 };
 

@@ -26,6 +26,7 @@ constexpr int kCuFuncMaxDynamicSharedBytes = 8;
 constexpr int kCuCaptureStatusNone = 0;
 constexpr int kCuCaptureModeRelaxed = 2;
 constexpr unsigned kCuStreamNonBlocking = 1;
+constexpr unsigned kCuHostPortable = 1, kCuHostMapped = 2;
 
 // X(member, exported symbol, parameter types)
 #define CALIBATT_CUDA_FUNCTIONS(X)                                                                 \
@@ -65,6 +66,8 @@ constexpr unsigned kCuStreamNonBlocking = 1;
   X(streamSynchronize, cuStreamSynchronize, (CuStream stream))                                     \
   X(exchangeCaptureMode, cuThreadExchangeStreamCaptureMode, (int *mode))                           \
   X(memAlloc, cuMemAlloc_v2, (CuDevicePtr * address, size_t bytes))                                \
+  X(memHostAlloc, cuMemHostAlloc, (void **address, size_t bytes, unsigned flags))                  \
+  X(memFreeHost, cuMemFreeHost, (void *address))                                                   \
   X(memFree, cuMemFree_v2, (CuDevicePtr address))                                                  \
   X(memcpyHtoDAsync, cuMemcpyHtoDAsync_v2,                                                         \
     (CuDevicePtr to, const void *from, size_t bytes, CuStream stream))

@@ -21,6 +21,7 @@ struct DeviceStats {
   uint64_t bytes = 0;
   uint32_t codeImages = 0, dataImages = 0, tensorMaps = 0;
   uint64_t evictions = 0; ///< schedules and work lists released for want of room
+  uint64_t reruns = 0;    ///< tiles computed a second time
 };
 
 class Device {

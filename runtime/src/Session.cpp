@@ -180,6 +180,7 @@ void Session::stats(calibatt_session_stats_t &stats) const {
   stats.data_images = resident.dataImages;
   stats.tensor_maps = resident.tensorMaps;
   stats.evictions = resident.evictions;
+  stats.reruns = resident.reruns;
   const std::lock_guard lock(mutex);
   stats.calls = calls;
   stats.launches = launches;

@@ -24,6 +24,7 @@ struct BenchOptions {
   std::optional<uint32_t> runs;
   uint32_t batch = 1;
   uint64_t seed = 1;
+  double deviation = 2;
   bool prewarm = false;
   uint32_t threads = 0;
   bool json = false;
@@ -39,6 +40,7 @@ struct BenchRow {
   double median = 0, fastest = 0, slowest = 0; ///< seconds
   double megahertz = 0, watts = 0;             ///< while it ran; 0 where not known
   bool throttled = false;                      ///< by power or heat
+  double tiles = 0, reruns = 0;                ///< of a call; those whose frozen maximum did not do
 
   double tflops() const { return flops / median * 1e-12; }
   /// Of what the tensor cores do at that clock; 0 where not known.
@@ -47,6 +49,13 @@ struct BenchRow {
     return peak > 0 ? flops / median / peak : 0;
   }
 };
+
+/// Tiles of one head of a schedule.
+double tilesOf(const Schedule &schedule, uint32_t head) {
+  const uint32_t rows =
+      schedule.isRepetitive(head) ? packedQueries(schedule.grid, schedule.tokens) : schedule.tokens;
+  return double((rows + kBlock - 1) / kBlock);
+}
 
 /// Queries times keys of one head of a schedule, tails at their true length.
 double pairsOf(const Schedule &schedule, uint32_t head) {
@@ -74,6 +83,7 @@ Status countWork(const PackageReader &package, BenchRow &row) {
   std::set<uint32_t> kernels;
   if (row.dense) {
     pairs = all;
+    row.tiles = double(p.heads) * p.blocks();
     const KernelRecord &record = package.kernel(package.denseKernel());
     row.launches = record.heads ? (p.heads + record.heads - 1) / record.heads : 1;
   } else {
@@ -94,6 +104,7 @@ Status countWork(const PackageReader &package, BenchRow &row) {
         return Error{fmt::format("{}: layer {}, head {}, step {}: outside kernel {}",
                                  package.path(), row.layer, head, row.step, kernel)};
       pairs += pairsOf(*schedule, inside);
+      row.tiles += tilesOf(*schedule, inside);
     }
     row.launches = kernels.size();
   }
@@ -130,7 +141,7 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
                                  session.description(), counted(runs, "run"));
   TextTable table({">layer", ">step", ">launches", ">density", ">median", ">fastest", ">slowest",
                    session.onHost() ? ">host GFLOP/s" : ">TFLOP/s", ">of peak", ">SM clock",
-                   ">power", ">against dense"});
+                   ">power", ">reruns", ">against dense"});
   for (const BenchRow &row : rows)
     table.addRow({row.dense ? "dense" : std::to_string(row.layer),
                   row.dense ? "-" : std::to_string(row.step), std::to_string(row.launches),
@@ -142,6 +153,7 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
                   known(row.megahertz,
                         fmt::format("{:.0f} MHz{}", row.megahertz, row.throttled ? " *" : "")),
                   known(row.watts, fmt::format("{:.0f} W", row.watts)),
+                  session.onHost() ? "-" : percentage(row.reruns / row.tiles),
                   denseSeconds > 0 ? fmt::format("{:.2f}x", denseSeconds / row.median) : "-"});
   text += table.text(style);
   size_t timed = rows.size() - (denseSeconds > 0);
@@ -151,6 +163,9 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
   text += "  FLOP: 4 x head_dim for each query and key of the computed blocks.\n";
   if (session.flopsPerClock() > 0)
     text += "  Of peak: of what the tensor cores do in bf16 at the clock that was measured.\n";
+  if (std::any_of(rows.begin(), rows.end(), [](const BenchRow &row) { return row.reruns > 0; }))
+    text +=
+        "  Reruns: tiles whose logits outgrew the maximum of their first block, computed twice.\n";
   if (std::any_of(rows.begin(), rows.end(), [](const BenchRow &row) { return row.throttled; }))
     text += "  * the clock was held back by power or heat\n";
   text += session.onHost()
@@ -175,6 +190,8 @@ nlohmann::ordered_json benchJson(const std::vector<BenchRow> &rows, const Device
                  {"fastest_s", row.fastest},
                  {"slowest_s", row.slowest},
                  {"tflops", row.tflops()}});
+    if (!session.onHost())
+      call.update({{"tiles", row.tiles}, {"reruns", row.reruns}});
     if (row.megahertz > 0)
       call.update(
           {{"sm_clock_mhz", row.megahertz}, {"power_w", row.watts}, {"throttled", row.throttled}});
@@ -187,6 +204,7 @@ nlohmann::ordered_json benchJson(const std::vector<BenchRow> &rows, const Device
           {"timing_of", session.onHost() ? "host_cpu" : "gpu"},
           {"runs", runs},
           {"batch", options.batch},
+          {"logit_deviation", options.deviation},
           {"calls", std::move(calls)}};
 }
 
@@ -213,12 +231,13 @@ int runBench(const BenchOptions &options) {
   std::vector<BenchRow> rows = chooseCalls(p, options);
   if (package->denseKernel() != kNone)
     rows.push_back({true, 0, p.steps});
-  TestTensors tensors =
-      randomTensors({options.batch, p.heads, p.tokens, p.headDim}, p.scale, options.seed);
+  TestTensors tensors = randomTensors({options.batch, p.heads, p.tokens, p.headDim}, p.scale,
+                                      options.seed, options.deviation);
   for (BenchRow &row : rows) {
     if (Status s = countWork(*package, row); !s)
       return reportFailure(s.message());
     row.flops *= options.batch;
+    row.tiles *= options.batch;
     auto times = session->time(tensors, row.layer, row.step, warmup, runs);
     if (!times)
       return reportFailure(times.message());
@@ -231,6 +250,7 @@ int runBench(const BenchOptions &options) {
     row.megahertz = times->megahertz;
     row.watts = times->watts;
     row.throttled = times->throttled;
+    row.reruns = times->reruns;
   }
   size_t calls = size_t(options.layer ? 1 : p.layers) * (options.step ? 1 : p.steps);
   return options.json ? printJson(benchJson(rows, *session, options, runs))
@@ -252,6 +272,10 @@ void addBench(CLI::App &app, int &exitCode) {
   command->add_option("--batch", options->batch, "Batch entries (default: 1)")
       ->check(CLI::Range(1u, kMaxBatch));
   command->add_option("--seed", options->seed, "Seed of the random inputs (default: 1)");
+  command
+      ->add_option("--logit-deviation", options->deviation,
+                   "Standard deviation of the inputs' scaled logits (default: 2)")
+      ->check(CLI::Range(0.0, 1000.0));
   auto *prewarm = command->add_flag(
       "--prewarm", options->prewarm,
       "Instead of calls, time how schedules of the next step are made ready, step after step");

@@ -363,10 +363,28 @@ TEST_CASE("loading, releasing and destroying beside somebody's capture leave it 
   CHECK(f.cuda.captureLostBy.empty());
   CHECK(f.cuda.allocations.empty());
   CHECK(f.cuda.streams == 0);
+  CHECK(f.cuda.hostAllocations == 0);
   CHECK(f.cuda.loadedLibraries == 0);
   CHECK(f.cuda.retained == 0);
   CHECK(threadCaptureMode() == 0);
   f.cuda.capturing = 0;
+}
+
+TEST_CASE(
+    "statistics have the tiles that kernels ran again, over all calls, without asking the driver") {
+  SampleShape shape;
+  Fixture f(shape);
+  const SessionHandle session(f.package.package, cudaOptions());
+  CHECK(session.stats().reruns == 0);
+  f.cuda.rerunsPerLaunch = int(f.random.integer(1, 1000));
+  for (uint64_t call = 1; call <= 3; ++call) {
+    REQUIRE(calibatt_attention(session.session, &f.test.call) == CALIBATT_STATUS_OK);
+    const auto calls = f.cuda.calls;
+    f.cuda.capturing = 1;
+    CHECK(session.stats().reruns == call * uint64_t(f.cuda.rerunsPerLaunch));
+    f.cuda.capturing = 0;
+    CHECK(f.cuda.calls == calls);
+  }
 }
 
 TEST_CASE("a byte budget releases the steps used longest ago, but nothing a graph holds") {

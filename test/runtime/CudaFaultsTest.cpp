@@ -304,6 +304,8 @@ TEST_CASE("every call of the driver may fail: named, nothing leaked, and done wh
         else
           CHECK(lost == (inDestroy && function == "cuMemFree_v2"));
         CHECK(f.cuda.captureLostBy.empty());
+        CHECK(f.cuda.hostAllocations ==
+              (inDestroy && (function == "cuMemFreeHost" || function == "cuCtxPushCurrent_v2")));
         // Like the memory, it goes with the context.
         CHECK(f.cuda.streams == (inDestroy && (function == "cuStreamDestroy_v2" ||
                                                function == "cuCtxPushCurrent_v2")));

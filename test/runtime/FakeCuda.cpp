@@ -194,6 +194,8 @@ int cuLaunchKernel(void *function, unsigned gridX, unsigned gridY, unsigned grid
     const uint64_t bytes = fake.allocations.at(reinterpret_cast<uint64_t>(launch.params.schedule));
     launch.image.assign(launch.params.schedule, launch.params.schedule + bytes);
   }
+  if (launch.params.reruns)
+    *launch.params.reruns += unsigned(fake.rerunsPerLaunch);
   fake.launches.push_back(std::move(launch));
   return 0;
 }
@@ -257,6 +259,25 @@ int cuMemAlloc_v2(uint64_t *address, size_t bytes) {
     return 201;
   *address = reinterpret_cast<uint64_t>(std::aligned_alloc(512, (bytes + 511) & ~size_t(511)));
   fake.allocations[*address] = bytes;
+  return 0;
+}
+int cuMemHostAlloc(void **address, size_t bytes, unsigned flags) {
+  CALIBATT_ENTER_UNSAFE;
+  if (!contextsPushed)
+    return 201;
+  if (flags != 3) // portable, mapped
+    return 1;
+  *address = std::malloc(bytes);
+  std::memset(*address, 0xA5, bytes);
+  ++fake.hostAllocations;
+  return 0;
+}
+int cuMemFreeHost(void *address) {
+  CALIBATT_ENTER_UNSAFE;
+  if (!contextsPushed)
+    return 201;
+  std::free(address);
+  --fake.hostAllocations;
   return 0;
 }
 int cuMemFree_v2(uint64_t address) {

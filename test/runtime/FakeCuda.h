@@ -60,10 +60,12 @@ struct FakeCuda {
   std::map<uint64_t, uint64_t> allocations;          ///< address -> bytes
   int lostAllocations = 0; ///< not freed when the last hold on the context went, and gone with it
   std::map<std::string, int> calls;
-  int streams = 0;       ///< made less destroyed
-  int dynamicShared = 0; ///< last cuKernelSetAttribute
-  int contextDepth = 0;  ///< pushes less pops, of all threads
-  int retained = 0;      ///< primary context
+  int streams = 0;         ///< made less destroyed
+  int hostAllocations = 0; ///< page-locked, made less freed
+  int rerunsPerLaunch = 0; ///< what a launch adds to its counter
+  int dynamicShared = 0;   ///< last cuKernelSetAttribute
+  int contextDepth = 0;    ///< pushes less pops, of all threads
+  int retained = 0;        ///< primary context
 };
 
 } // namespace calibatt::test

@@ -8,6 +8,7 @@
 // its rows good where the other does not.
 #pragma once
 
+#include "ptx/global.cuh"
 #include "tile_list.cuh"
 
 namespace calibatt {
@@ -32,7 +33,11 @@ CALIBATT_DEVICE void produceTiles(const LaunchParams &params, const SmemLayout<S
   produceList<false>(producer, tiles, list, makeProgram);
   if constexpr (S.frozen_max) {
     ptx::mbarrierWait<S.watchdog>(smem.listDone(), 0);
+    const u32 before = tiles;
     produceList<true>(producer, tiles, list, makeProgram);
+    const u32 reruns = tiles - before - 1; // the last one ends the list
+    if (reruns != 0 && params.reruns != nullptr)
+      ptx::addForHost(params.reruns, reruns);
   }
 }
 

@@ -28,6 +28,11 @@ CALIBATT_DEVICE void releaseClaim(u32 *word) {
   asm volatile("fence.acq_rel.gpu;\nst.release.gpu.global.u32 [%0], 0;" ::"l"(word) : "memory");
 }
 
+/// red.relaxed.sys.global.add.u64: the host reads the word too.
+CALIBATT_DEVICE void addForHost(unsigned long long *word, u32 value) {
+  asm volatile("red.relaxed.sys.global.add.u64 [%0], %1;" ::"l"(word), "l"(u64(value)) : "memory");
+}
+
 /// st.global.cg: past the L1 cache.
 CALIBATT_DEVICE void storeGlobal(float *address, float value) {
   asm volatile("st.global.cg.f32 [%0], %1;" ::"l"(address), "f"(value) : "memory");

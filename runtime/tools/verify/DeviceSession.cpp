@@ -183,6 +183,11 @@ Result<TestOutputs> DeviceSession::attention(const TestTensors &tensors, uint32_
   return outputs;
 }
 
+uint64_t DeviceSession::reruns() const {
+  auto stats = CALIBATT_INIT(calibatt_session_stats_t);
+  return calibatt_session_stats(impl->session, &stats) == CALIBATT_STATUS_OK ? stats.reruns : 0;
+}
+
 double DeviceSession::flopsPerClock() const { return impl->cuda ? impl->cuda->flopsPerClock() : 0; }
 
 Result<CallTimes> DeviceSession::time(const TestTensors &tensors, uint32_t layer, uint32_t step,
@@ -208,7 +213,10 @@ Result<CallTimes> DeviceSession::time(const TestTensors &tensors, uint32_t layer
     if (!device)
       return device.takeError();
     device->lse = nullptr;
+    uint64_t before = 0;
     for (uint32_t i = 0; i < warmup + runs; ++i) {
+      if (i == warmup)
+        before = reruns(); // every earlier call has ended
       if (Status s = impl->cuda->startTimer(); !s)
         return s;
       if (Status s = impl->call(tensors.shape, *device, layer, step); !s)
@@ -227,6 +235,7 @@ Result<CallTimes> DeviceSession::time(const TestTensors &tensors, uint32_t layer
         times.throttled |= sample->throttled;
       }
     }
+    times.reruns = double(reruns() - before) / runs;
     return {};
   };
   Status status = run();

@@ -22,6 +22,7 @@ struct CallTimes {
   /// Median over the runs of the SM clock, in MHz, and of the power, in watts; 0 where not known.
   double megahertz = 0, watts = 0;
   bool throttled = false; ///< in any run, by power or heat
+  double reruns = 0; ///< tiles a run whose frozen maximum did not do (calibatt_session_stats_t)
 };
 
 class DeviceSession {
@@ -44,6 +45,8 @@ public:
   /// events of the stream on a GPU, by the clock on the host.
   Result<CallTimes> time(const TestTensors &tensors, uint32_t layer, uint32_t step, uint32_t warmup,
                          uint32_t runs);
+  /// Tiles computed a second time since it was opened; 0 on the host.
+  uint64_t reruns() const;
   /// Dense bf16 FLOP a clock of the GPU's tensor cores; 0 on the host and where not known.
   double flopsPerClock() const;
 

@@ -62,12 +62,12 @@ static std::vector<uint16_t> drawTensor(size_t elements, double deviation, uint6
   return values;
 }
 
-TestTensors randomTensors(const TensorShape &shape, double scale, uint64_t seed) {
+TestTensors randomTensors(const TensorShape &shape, double scale, uint64_t seed, double deviation) {
   // The deviation of scale * q.k is scale * sqrt(head_dim) * dev(q) * dev(k).
   double deviationK = 1 / (scale * std::sqrt(double(shape.headDim)));
   uint64_t state = seed;
   TestTensors tensors{shape, {}, {}, {}};
-  tensors.q = drawTensor(shape.elements(), 2, state);
+  tensors.q = drawTensor(shape.elements(), deviation, state);
   tensors.k = drawTensor(shape.elements(), deviationK, state);
   tensors.v = drawTensor(shape.elements(), 1, state);
   return tensors;

@@ -48,10 +48,11 @@ struct TestOutputs {
   std::vector<float> lse;
 };
 
-/// Normal values; those of q are twice as wide, so that scaled logits have a
-/// standard deviation near 2 and the running maximum of the softmax has work to do.
+/// Normal values; those of q are `deviation` times as wide, so that scaled logits have about that
+/// standard deviation, and the running maximum of the softmax has work to do.
 /// `scale` is the softmax scale, which sets how wide k has to be.
-TestTensors randomTensors(const TensorShape &shape, double scale, uint64_t seed);
+TestTensors randomTensors(const TensorShape &shape, double scale, uint64_t seed,
+                          double deviation = 2);
 
 /// bf16 bits to float32.
 inline float fromBf16(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }

@@ -12,6 +12,7 @@ namespace calibatt::ptx {
 inline u32 smId() { return emulator::blockIndex().x * 7 + 3; }
 inline bool tryClaim(u32 *word) { return std::exchange(*word, 1u) == 0; }
 inline void releaseClaim(u32 *word) { *word = 0; }
+inline void addForHost(unsigned long long *word, u32 value) { *word += value; }
 inline void storeGlobal(float *address, float value) { *address = value; }
 inline float4 loadGlobal4(const float *address) {
   float4 value;
