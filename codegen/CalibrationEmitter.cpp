@@ -53,8 +53,9 @@ std::vector<CalibrationKernel> calibrationKernels(const AttentionSpec &spec) {
                                             CalibrationKernel::WeightedEnergy,
                                             CalibrationKernel::Norms, CalibrationKernel::Cover};
   if (scoresRepetition(spec))
-    kernels.insert(kernels.end(), {CalibrationKernel::PairLse, CalibrationKernel::SelfLse,
-                                   CalibrationKernel::Repetition});
+    for (CalibrationKernel kernel :
+         {CalibrationKernel::PairLse, CalibrationKernel::SelfLse, CalibrationKernel::Repetition})
+      kernels.push_back(kernel);
   return kernels;
 }
 

@@ -222,7 +222,9 @@ Result<CallTimes> DeviceSession::time(const TestTensors &tensors, uint32_t layer
       if (Status s = impl->call(tensors.shape, *device, layer, step); !s)
         return s;
       // While the launches run, where they last that long.
-      const auto sample = impl->gpu ? impl->gpu->sample() : std::nullopt;
+      std::optional<GpuSample> sample;
+      if (impl->gpu)
+        sample = impl->gpu->sample();
       auto took = impl->cuda->stopTimer();
       if (!took)
         return took.takeError();
