@@ -6,11 +6,11 @@
 #include "runtime/tools/verify/DeviceSession.h"
 #include "runtime/tools/verify/KernelCheck.h"
 #include "runtime/tools/verify/ScheduleComparison.h"
+#include "runtime/tools/verify/TestTensors.h"
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <memory>
-#include <random>
 #include <unistd.h>
 
 namespace calibatt {
@@ -245,7 +245,7 @@ int runVerify(const VerifyOptions &options) {
 
   CheckOptions check;
   check.device = options.device;
-  check.seed = options.seed ? *options.seed : std::random_device()();
+  check.seed = options.seed ? *options.seed : freshSeed();
   check.maxKernels = options.sites.value_or(
       package->manifest().problem.tokens > kLargeTokens ? kDefaultLargeKernels : kDefaultKernels);
   if (onTerminal)

@@ -6,8 +6,19 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <sys/random.h>
+#include <time.h>
 
 namespace calibatt {
+
+uint64_t freshSeed() {
+  // Not std::random_device: that of a static libstdc++ takes arc4random where the build machine's
+  // glibc has it (2.36), and a copy of the program then runs with no older one.
+  uint32_t seed = 0;
+  if (getrandom(&seed, sizeof seed, 0) != sizeof seed)
+    seed = uint32_t(time(nullptr));
+  return seed;
+}
 
 std::vector<float> fromBf16(const std::vector<uint16_t> &bits) {
   std::vector<float> values(bits.size());

@@ -48,6 +48,9 @@ struct TestOutputs {
   std::vector<float> lse;
 };
 
+/// Another number each time; of 32 bits, which are easily typed again.
+uint64_t freshSeed();
+
 /// Normal values; those of q are `deviation` times as wide, so that scaled logits have about that
 /// standard deviation, and the running maximum of the softmax has work to do.
 /// `scale` is the softmax scale, which sets how wide k has to be.
