@@ -23,7 +23,6 @@ target_link_libraries(calibatt-compile PRIVATE calibatt_options CLI11::CLI11
 target_compile_definitions(calibatt-compile PRIVATE CALIBATT_VERSION="${PROJECT_VERSION}")
 # LLVM's libraries are not where the loader looks by itself.
 set_target_properties(calibatt-compile PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
-install(TARGETS calibatt-compile RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT compiler)
 if(CALIBATT_BUILD_TESTS)
-  add_subdirectory(${CMAKE_SOURCE_DIR}/test/tools/compile ${CMAKE_BINARY_DIR}/test/tools/compile)
+  add_subdirectory(${PROJECT_SOURCE_DIR}/test/tools/compile ${PROJECT_BINARY_DIR}/test/tools/compile)
 endif()

@@ -28,6 +28,9 @@ function(calibatt_add_package)
       message(FATAL_ERROR "calibatt_add_package: ${required} is required")
     endif()
   endforeach()
+  if(NOT CALIBATT_COMPILE_COMMAND AND TARGET calibatt-compile)
+    set(CALIBATT_COMPILE_COMMAND calibatt-compile) # this build makes it
+  endif()
   if(NOT CALIBATT_COMPILE_COMMAND)
     message(FATAL_ERROR "calibatt_add_package(NAME ${arg_NAME}): calibatt-compile is not installed "
       "beside this package (component `compiler`) nor on PATH; set CALIBATT_COMPILE_COMMAND to it")

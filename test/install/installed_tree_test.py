@@ -8,7 +8,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from installing import BUILD, HAS_COMPILER, LIBDIR, PYTHONDIR, SOURCE, VERSION, install, run
+from installing import BUILD, HAS_COMPILER, LIBDIR, PYTHONDIR, SOURCE, VERSION, install, run, start
 
 
 def files(folder):
@@ -31,11 +31,11 @@ class InstalledTreeTest(unittest.TestCase):
         wanted = {
             library, f"{library}.0", f"{library}.{VERSION}", "include/calibatt/calibatt.h",
             "include/calibatt/profile.h", f"{LIBDIR}/pkgconfig/calibatt.pc",
-            "share/doc/calibatt/LICENSE", "bin/calibatt",
+            f"{LIBDIR}/pkgconfig/calibatt_profile.pc", "share/doc/calibatt/LICENSE", "bin/calibatt",
         }
         wanted |= {f"{LIBDIR}/libcalibatt_profile.so{end}" for end in ("", ".0", f".{VERSION}")}
         wanted |= {f"{LIBDIR}/cmake/calibatt/calibatt-{name}.cmake"
-                   for name in ("config", "config-version", "targets")}
+                   for name in ("config", "config-version", "runtime-targets", "calibration-targets")}
         python = Path(SOURCE, "runtime/python")
         wanted |= {f"{PYTHONDIR}/{path.relative_to(python)}" for path in python.rglob("*.py")}
         wanted |= {f"{LIBDIR}/cmake/calibatt/{name}"
@@ -45,8 +45,8 @@ class InstalledTreeTest(unittest.TestCase):
             wanted.add("bin/calibatt-compile")
         found = files(self.prefix)
         # The targets of one build configuration have its name.
-        configuration = {name for name in found if "/calibatt-targets-" in name}
-        self.assertEqual(len(configuration), 1)
+        configuration = {name for name in found if "-targets-" in name}
+        self.assertEqual(len(configuration), 2)
         self.assertEqual(found - configuration, wanted)
 
     def test_the_component_runtime_is_the_library_alone(self):
@@ -55,6 +55,42 @@ class InstalledTreeTest(unittest.TestCase):
         self.assertEqual(files(alone), {
             f"{LIBDIR}/libcalibatt.so.0", f"{LIBDIR}/libcalibatt.so.{VERSION}",
             "share/doc/calibatt/LICENSE"})
+
+    def program(self, prefix, *components):
+        """The project `installed`, configured with a tree of which it wants these."""
+        build = Path(tempfile.mkdtemp(dir=self.folder.name))
+        done = start(os.environ["CMAKE"], "-S", Path(SOURCE, "test/install/installed"), "-B", build,
+                     "-G", os.environ["GENERATOR"], f"-DCMAKE_PREFIX_PATH={prefix}",
+                     f"-DCOMPONENTS={';'.join(components)}", "-DCMAKE_COMPILE_WARNING_AS_ERROR=ON")
+        return build, done
+
+    def test_a_program_finds_both_libraries_with_cmake(self):
+        build, done = self.program(self.prefix, "runtime", "calibration")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        run(os.environ["CMAKE"], "--build", build)
+        self.assertEqual(run(build / "program"), f"{VERSION} {VERSION}\n")
+
+    def test_a_program_finds_both_libraries_with_pkg_config(self):
+        flags = run("pkg-config", "--cflags", "--libs", "calibatt", "calibatt_profile",
+                    env={"PKG_CONFIG_PATH": self.prefix / LIBDIR / "pkgconfig"}).split()
+        program = Path(self.folder.name, "with-pkg-config")
+        run("cc", "-std=c11", "-Wall", "-Wextra", "-Werror", Path(SOURCE, "test/install/installed/main.c"),
+            *flags, f"-Wl,-rpath,{self.prefix / LIBDIR}", "-o", program)
+        self.assertEqual(run(program), f"{VERSION} {VERSION}\n")
+
+    def test_either_library_can_be_installed_without_the_other(self):
+        for component, lacking, library in (("runtime", "calibration", "libcalibatt_profile.so"),
+                                            ("calibration", "runtime", "libcalibatt.so")):
+            with self.subTest(component):
+                alone = Path(self.folder.name, f"only-{component}")
+                for name in (component, "development"):
+                    install(alone, "--component", name)
+                _, done = self.program(alone, component)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                _, done = self.program(alone, lacking)
+                self.assertNotEqual(done.returncode, 0)
+                self.assertIn(f"the component {lacking} needs {library}.{VERSION}, which is not in",
+                              " ".join(done.stderr.split()))
 
     @unittest.skipUnless(HAS_COMPILER, "built without the compiler")
     def test_the_component_compiler_is_the_compiler_alone(self):
