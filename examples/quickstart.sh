@@ -18,7 +18,7 @@ step "1/6 Installing what is missing"
 
 step "2/6 Building (build/, release)"
 cmake --preset release >/dev/null
-cmake --build --preset release --parallel "$(nproc)" --target calibatt-tool calibatt-compile calibatt
+cmake --build --preset release --parallel "$(nproc)" --target calibatt-installed
 export PATH="$root/build/bin:$PATH"
 mkdir -p "$out"
 

@@ -55,10 +55,14 @@ install(FILES
   ${here}/embedded.h.in
   DESTINATION ${package_folder} COMPONENT development)
 
+# All that is installed, without the tests.
+add_custom_target(calibatt-installed DEPENDS calibatt calibatt_profile)
 if(TARGET calibatt-tool)
+  add_dependencies(calibatt-installed calibatt-tool)
   install(TARGETS calibatt-tool RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
 endif()
 if(TARGET calibatt-compile)
+  add_dependencies(calibatt-installed calibatt-compile)
   install(TARGETS calibatt-compile RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT compiler)
 endif()
 
