@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Every code block of the documents parses, and is run by readme_test.py or says why not."""
 
+import re
 import subprocess
 import tempfile
 import unittest
@@ -32,6 +33,15 @@ class BlocksTest(unittest.TestCase):
     def test_what_is_given_is_there_and_what_is_there_is_given(self):
         named = {name for block in self.blocks for name in block.given}
         self.assertEqual(named, {path.name for path in GIVEN.iterdir() if path.name != "__pycache__"})
+
+    def test_what_install_deps_installs_is_in_the_readme_with_why(self):
+        script = Path(ROOT, ".ci", "install-deps").read_text()
+        lists = re.findall(r"^ *(?:\[.*\|\| )?(?:.*\) )?(?:packages|wheels)\+?=\(([^)]*)\)", script, re.M)
+        installed = {word.partition("==")[0] for words in lists for word in words.split()}
+        self.assertTrue({"cmake", "numpy", "torch", "munge", "nvidia-nvfatbin"} <= installed, installed)
+        table = re.search(r"^## What it depends on\n(.*?)^## ", Path(ROOT, "README.md").read_text(), re.M | re.S)[1]
+        named = set(re.findall(r"[\w.+-]+", table))
+        self.assertEqual(installed - named - {"ca-certificates"}, set())
 
     def test_a_block_that_nothing_runs_has_to_say_why(self):
         for text, words in (("```ruby\nputs 1\n```\n", "nothing here runs this language"),

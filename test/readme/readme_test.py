@@ -9,6 +9,7 @@ copy uses the environment of this tree if it has one. blocks.py says what is not
 """
 
 import argparse
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -23,21 +24,23 @@ ROOT = Path(__file__).resolve().parents[2]
 GIVEN = Path(__file__).resolve().parent / "given"
 
 
+spec = importlib.util.spec_from_file_location("check_tree", ROOT / ".ci" / "check-tree.py")
+check_tree = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(check_tree)
+
+
 def documents():
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard",
-                             "*README.md", "CONTRIBUTING.md"], check=True, capture_output=True, text=True)
-    # The quickstart builds what the others use.
-    return sorted(listed.stdout.split(), key=lambda name: (name != "README.md", name))
+    """README.md first: its quickstart builds what the others use."""
+    return sorted((name for name in check_tree.tree_files(ROOT)
+                   if Path(name).name in ("README.md", "CONTRIBUTING.md")),
+                  key=lambda name: (name != "README.md", name))
 
 
 def copy_tree(folder):
     """What a clone of this tree has, with what is not committed yet."""
-    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-                            check=True, capture_output=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
+    for name in check_tree.tree_files(ROOT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
     # The environment, but for the file in it that has the folder of the tree.
     if (ROOT / ".venv").is_dir():
         (folder / ".venv").mkdir()
