@@ -18,7 +18,7 @@ import tiny_pipelines as tiny
 
 import calibatt
 from calibatt.counts import Counts
-from calibatt.diffusers import models
+from calibatt.diffusers import identity, models
 from calibatt.diffusers.position import Position
 from calibatt.energies import CpuEnergies, EnergySource, PackageEnergies
 
@@ -285,17 +285,17 @@ class CalibrateTest(unittest.TestCase):
             Position(pipe, transformers).step
         pipe.transformer.to("meta")
         with self.assertRaisesRegex(calibatt.Error, "transformer: .* is not in memory"):
-            models.model_id(transformers)
+            identity.model_id(transformers)
 
     def test_the_id_of_a_model_is_of_its_weights_whatever_their_type(self):
         pipe = tiny.wan()
-        names = models.model_id(models.transformers_of(pipe))
+        names = identity.model_id(models.transformers_of(pipe))
         for dtype in (torch.bfloat16, torch.float32):
             for parameter in pipe.transformer.parameters():
                 parameter.data = parameter.data.to(dtype)
-            self.assertEqual(models.model_id(models.transformers_of(pipe)), names)
+            self.assertEqual(identity.model_id(models.transformers_of(pipe)), names)
         pipe.transformer.blocks[0].ffn.net[2].bias += 1
-        self.assertNotEqual(models.model_id(models.transformers_of(pipe)), names)
+        self.assertNotEqual(identity.model_id(models.transformers_of(pipe)), names)
 
     def test_a_transformer_without_its_pipeline_is_refused(self):
         pipe = tiny.wan()

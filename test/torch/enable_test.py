@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 import tiny_pipelines as tiny
 
 import calibatt
-import calibatt.diffusers.models as models
+from calibatt.diffusers import identity, models
 from calibatt.diffusers.processors import Processors
 
 GRID, STEPS, BLOCKS = (3, 7, 13), 3, 3
@@ -58,7 +58,7 @@ class EnableTest(unittest.TestCase):
         self.enterContext(torch.no_grad())
 
     def package(self, pipe, masks, **more):
-        return compiled(self.folder, models.model_id(models.transformers_of(pipe)), masks, **more)
+        return compiled(self.folder, identity.model_id(models.transformers_of(pipe)), masks, **more)
 
     def masked(self, pipe, masks, **options):
         """The latents of `pipe` where PyTorch's attention is masked as the package's."""

@@ -7,7 +7,8 @@ import warnings
 from ..abi import Error
 from ..capture import Capture
 from ..counts import counted_prompts, prompt_id
-from .models import model_id, transformers_of
+from .identity import model_id
+from .models import transformers_of
 from .position import Position
 from .processors import Processors
 

@@ -7,7 +7,8 @@ import torch
 from .. import package as packages
 from ..abi import Error
 from ..torch_op import Operator
-from .models import fingerprint, model_id, transformers_of
+from .identity import model_id, same_model
+from .models import transformers_of
 from .position import Position
 from .processors import Processors
 
@@ -61,7 +62,7 @@ class Enabled:
         if info["layers"] != layers:
             raise Error(f"{self.package.path}: has {info['layers']} layers, the pipeline has {layers}")
         mine = model_id(self._transformers)
-        if not any_model and fingerprint(info["model"]) != fingerprint(mine):
+        if not any_model and not same_model(info["model"], mine):
             raise Error(f"{self.package.path}: was made for {info['model']}, the pipeline is {mine}; "
                         "any_model=True runs it all the same")
 
