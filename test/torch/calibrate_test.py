@@ -18,8 +18,8 @@ import tiny_pipelines as tiny
 
 import calibatt
 from calibatt.counts import Counts
-from calibatt.diffusers import identity, models
-from calibatt.diffusers.position import Position
+from calibatt.diffusers.identity import model_id
+from calibatt.diffusers.models import transformers_of
 from calibatt.energies import CpuEnergies, EnergySource, PackageEnergies
 
 GRID, STEPS = (3, 7, 13), 3  # 273 tokens: two blocks of 128 and a tail of 17
@@ -276,26 +276,6 @@ class CalibrateTest(unittest.TestCase):
         with self.calibrate(pipe), self.assertRaisesRegex(
                 calibatt.Error, "layer 0: WanAttnProcessor did not call scaled_dot_product_attention"):
             tiny.run(pipe, 1, GRID, STEPS)
-
-    def test_a_scheduler_that_does_not_tell_its_step_is_refused(self):
-        pipe = tiny.wan()
-        pipe.scheduler = diffusers.DDIMScheduler()
-        transformers = models.transformers_of(pipe)
-        with self.assertRaisesRegex(calibatt.Error, "DDIMScheduler has no step_index"):
-            Position(pipe, transformers).step
-        pipe.transformer.to("meta")
-        with self.assertRaisesRegex(calibatt.Error, "transformer: .* is not in memory"):
-            identity.model_id(transformers)
-
-    def test_the_id_of_a_model_is_of_its_weights_whatever_their_type(self):
-        pipe = tiny.wan()
-        names = identity.model_id(models.transformers_of(pipe))
-        for dtype in (torch.bfloat16, torch.float32):
-            for parameter in pipe.transformer.parameters():
-                parameter.data = parameter.data.to(dtype)
-            self.assertEqual(identity.model_id(models.transformers_of(pipe)), names)
-        pipe.transformer.blocks[0].ffn.net[2].bias += 1
-        self.assertNotEqual(identity.model_id(models.transformers_of(pipe)), names)
 
     def test_a_transformer_without_its_pipeline_is_refused(self):
         pipe = tiny.wan()

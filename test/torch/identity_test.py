@@ -21,6 +21,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.hooks import apply_group_offloading
 
 import tiny_pipelines as tiny
+from enable_test import GRID, STEPS, package_of, random_masks
 
 import calibatt
 from calibatt.diffusers.identity import Watch, model_id, same_model
@@ -160,6 +161,40 @@ class IdentityTest(unittest.TestCase):
         with self.assertRaisesRegex(calibatt.Error, "transformer: blocks.0.attn1.to_q.weight, a Strange"):
             id_of(model)
 
+    def test_storage_and_offloading_while_enabled_are_no_change(self):
+        pipe, masks = tiny.wan(dtype=torch.bfloat16), random_masks()
+        ways = {"fp8": lambda model, _: model.enable_layerwise_casting(torch.float8_e4m3fn, torch.bfloat16)}
+        if accelerate:  # diffusers' group offloading moves tensors by it
+            ways |= {
+                "group": lambda model, _: apply_group_offloading(
+                    model, onload_device=torch.device("cpu"), offload_type="leaf_level"),
+                "disk": lambda model, folder: apply_group_offloading(
+                    model, onload_device=torch.device("cpu"), offload_type="block_level",
+                    num_blocks_per_group=1, offload_to_disk_path=folder),
+                "sequential": lambda model, _: accelerate.cpu_offload(
+                    model, execution_device=torch.device("cpu")),
+            }
+        for name, change in ways.items():
+            for first in ("enabled", "changed"):
+                # Storing in fp8 makes it another model than bf16, if ever so little.
+                if (name, first) == ("fp8", "enabled"):
+                    continue
+                with self.subTest(name, first=first), tempfile.TemporaryDirectory() as folder:
+                    one = copy.deepcopy(pipe)
+                    path = package_of(folder, one, masks)
+                    with calibatt.diffusers.enable(one, path):
+                        wanted = tiny.run(one, 5, GRID, STEPS)
+                    if first == "changed":
+                        change(one.transformer, os.path.join(folder, "weights"))
+                    with calibatt.diffusers.enable(one, path) as enabled:
+                        if first == "enabled":
+                            change(one.transformer, os.path.join(folder, "weights"))
+                        for _ in range(2):
+                            out = tiny.run(one, 5, GRID, STEPS)
+                        self.assertEqual(enabled.stats()["calls"], 4 * STEPS)
+                    if name != "fp8":
+                        self.assertTrue(torch.equal(out, wanted))
+
     @with_peft
     def test_sequential_and_disk_offloading_of_accelerate_is_the_same_model(self):
         model = copy.deepcopy(self.model)
@@ -193,6 +228,38 @@ class IdentityTest(unittest.TestCase):
         self.model.unfuse_lora()
         self.model.delete_adapters("one")
         self.same(self.model, "deleted")
+
+    @with_peft
+    def test_an_adapter_that_changes_after_enable_is_noticed_before_the_next_step(self):
+        pipe, masks = tiny.wan(), random_masks()
+        add_lora(pipe.transformer)
+        changes = {
+            "weight 0": lambda model: model.set_adapters("one", 0.0),
+            "disabled": lambda model: model.disable_adapters(),
+            "fused": lambda model: model.fuse_lora(),
+            "another": lambda model: add_lora(model, "two"),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            for name, change in changes.items():
+                with self.subTest(name):
+                    one = copy.deepcopy(pipe)
+                    path = package_of(folder, one, masks)
+
+                    def later(pipe, step, timestep, tensors):
+                        if step == 1:
+                            change(pipe.transformer)
+                        return tensors
+
+                    with calibatt.diffusers.enable(one, path) as enabled:
+                        tiny.run(one, 5, GRID, STEPS)
+                        with self.assertRaisesRegex(calibatt.Error, "the model is no longer what it was"):
+                            tiny.run(one, 5, GRID, STEPS, callback_on_step_end=later)
+                        self.assertEqual(enabled.stats()["calls"], 2 * STEPS + 4)
+            path = package_of(folder, pipe, masks)
+            with calibatt.diffusers.enable(pipe, path):
+                with self.assertRaisesRegex(calibatt.Error, "called with a scale of 0.5 for its adapters"):
+                    tiny.run(pipe, 5, GRID, STEPS, attention_kwargs={"scale": 0.5})
+                tiny.run(pipe, 5, GRID, STEPS, attention_kwargs={"scale": 1.0})
 
     def test_moving_a_model_is_no_change_and_writing_to_it_is(self):
         transformers = transformers_of(type("Pipe", (), {"transformer": self.model})())
