@@ -1,5 +1,6 @@
 """Pipelines of diffusers, calibrated on the CPU: what is counted is what their modules attend to."""
 
+import copy
 import os
 import tempfile
 import unittest
@@ -106,6 +107,27 @@ class CalibrateTest(unittest.TestCase):
             for layer in range(len(modules)):
                 q, k = inputs.hunyuan(layer, 2 * step)
                 self.compare(measured[step * len(modules) + layer], q, k, 3)
+
+    def test_a_compiled_transformer_is_calibrated_as_it_is_without(self):
+        ways = {
+            "torch.compile": lambda pipe: setattr(
+                pipe, "transformer", torch.compile(pipe.transformer, backend="eager")),
+            "compile()": lambda pipe: pipe.transformer.compile(backend="eager"),
+            "blocks": lambda pipe: pipe.transformer.compile_repeated_blocks(backend="eager"),
+        }
+        pipe, made = tiny.wan(), {}
+        for name, compile_it in {"not": lambda pipe: None, **ways}.items():
+            torch._dynamo.reset()
+            one = copy.deepcopy(pipe)
+            compile_it(one)
+            made[name] = Recording()
+            with self.calibrate(one, energies=made[name]) as calibration:
+                with calibration.prompt(name):
+                    tiny.run(one, 3, GRID, STEPS)
+        for name in ways:
+            self.assertEqual(len(made[name].measured), 2 * STEPS)
+            for (got, _), (wanted, _) in zip(made[name].measured, made["not"].measured):
+                numpy.testing.assert_allclose(got[0], wanted[0], atol=1e-6, err_msg=name)
 
     def test_energies_that_a_package_leaves_beside_its_attention_are_those_of_the_cpu(self):
         pipe = tiny.wan()

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import warnings
 
+import torch
+
 from ..abi import Error
 from ..capture import Capture
 from ..counts import counted_prompts, prompt_id
@@ -185,6 +187,7 @@ class _Before(Uncopyable):
     def __init__(self, calibration, transformer):
         self.calibration, self.transformer = calibration, transformer
 
+    @torch.compiler.disable  # whatever the transformer is compiled to, this is not
     def __call__(self, _, args, kwargs):
         self.calibration.before(self.transformer, args, kwargs)
 
@@ -193,6 +196,7 @@ class _After(Uncopyable):
     def __init__(self, calibration):
         self.calibration = calibration
 
+    @torch.compiler.disable
     def __call__(self, *_):
         self.calibration.after()
 
