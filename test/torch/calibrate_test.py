@@ -1,5 +1,6 @@
 """Pipelines of diffusers, calibrated on the CPU: what is counted is what their modules attend to."""
 
+import copy
 import os
 import tempfile
 import unittest
@@ -18,8 +19,8 @@ import tiny_pipelines as tiny
 
 import calibatt
 from calibatt.counts import Counts
-from calibatt.diffusers import models
-from calibatt.diffusers.position import Position
+from calibatt.diffusers.identity import model_id
+from calibatt.diffusers.models import transformers_of
 from calibatt.energies import CpuEnergies, EnergySource, PackageEnergies
 
 GRID, STEPS = (3, 7, 13), 3  # 273 tokens: two blocks of 128 and a tail of 17
@@ -106,6 +107,27 @@ class CalibrateTest(unittest.TestCase):
             for layer in range(len(modules)):
                 q, k = inputs.hunyuan(layer, 2 * step)
                 self.compare(measured[step * len(modules) + layer], q, k, 3)
+
+    def test_a_compiled_transformer_is_calibrated_as_it_is_without(self):
+        ways = {
+            "torch.compile": lambda pipe: setattr(
+                pipe, "transformer", torch.compile(pipe.transformer, backend="eager")),
+            "compile()": lambda pipe: pipe.transformer.compile(backend="eager"),
+            "blocks": lambda pipe: pipe.transformer.compile_repeated_blocks(backend="eager"),
+        }
+        pipe, made = tiny.wan(), {}
+        for name, compile_it in {"not": lambda pipe: None, **ways}.items():
+            torch._dynamo.reset()
+            one = copy.deepcopy(pipe)
+            compile_it(one)
+            made[name] = Recording()
+            with self.calibrate(one, energies=made[name]) as calibration:
+                with calibration.prompt(name):
+                    tiny.run(one, 3, GRID, STEPS)
+        for name in ways:
+            self.assertEqual(len(made[name].measured), 2 * STEPS)
+            for (got, _), (wanted, _) in zip(made[name].measured, made["not"].measured):
+                numpy.testing.assert_allclose(got[0], wanted[0], atol=1e-6, err_msg=name)
 
     def test_energies_that_a_package_leaves_beside_its_attention_are_those_of_the_cpu(self):
         pipe = tiny.wan()
@@ -276,26 +298,6 @@ class CalibrateTest(unittest.TestCase):
         with self.calibrate(pipe), self.assertRaisesRegex(
                 calibatt.Error, "layer 0: WanAttnProcessor did not call scaled_dot_product_attention"):
             tiny.run(pipe, 1, GRID, STEPS)
-
-    def test_a_scheduler_that_does_not_tell_its_step_is_refused(self):
-        pipe = tiny.wan()
-        pipe.scheduler = diffusers.DDIMScheduler()
-        transformers = models.transformers_of(pipe)
-        with self.assertRaisesRegex(calibatt.Error, "DDIMScheduler has no step_index"):
-            Position(pipe, transformers).step
-        pipe.transformer.to("meta")
-        with self.assertRaisesRegex(calibatt.Error, "transformer: .* is not in memory"):
-            models.model_id(transformers)
-
-    def test_the_id_of_a_model_is_of_its_weights_whatever_their_type(self):
-        pipe = tiny.wan()
-        names = models.model_id(models.transformers_of(pipe))
-        for dtype in (torch.bfloat16, torch.float32):
-            for parameter in pipe.transformer.parameters():
-                parameter.data = parameter.data.to(dtype)
-            self.assertEqual(models.model_id(models.transformers_of(pipe)), names)
-        pipe.transformer.blocks[0].ffn.net[2].bias += 1
-        self.assertNotEqual(models.model_id(models.transformers_of(pipe)), names)
 
     def test_a_transformer_without_its_pipeline_is_refused(self):
         pipe = tiny.wan()

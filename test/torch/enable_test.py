@@ -13,31 +13,31 @@ try:
 except ImportError as error:
     raise unittest.SkipTest(f"torch and diffusers are not installed ({error})")
 
-import torch.nn.functional as F
 from safetensors.numpy import save_file
 
+import masked_reference as reference
 import tiny_pipelines as tiny
 
 import calibatt
-import calibatt.diffusers.models as models
-from calibatt.diffusers.processors import Processors
+from calibatt.diffusers.identity import model_id
+from calibatt.diffusers.models import transformers_of
 
 GRID, STEPS, BLOCKS = (3, 7, 13), 3, 3
 
 
-def compiled(folder, model, masks, grid=GRID):
-    """Path of a package of masks [layers, steps, heads, blocks, blocks]. The packages of a run differ
-    in their data, not in their code."""
-    layers, steps, heads, blocks, _ = masks.shape
+def compiled(folder, model, masks, grid=GRID, steps=None):
+    """Path of a package of masks [layers, steps, heads, blocks, blocks] and a schedule (without one: of
+    timestep 0). The packages of a run differ in their data, not in their code."""
+    layers, count, heads, blocks, _ = masks.shape
     bitmaps, profile, package = (
         os.path.join(folder, name) for name in ("bitmaps", "profile", "package.calibatt"))
     bits = numpy.packbits(masks, axis=-1, bitorder="little")
     save_file(
-        {f"mask/{layer}/{step}": bits[layer, step] for layer in range(layers) for step in range(steps)},
+        {f"mask/{layer}/{step}": bits[layer, step] for layer in range(layers) for step in range(count)},
         bitmaps, metadata={"calibatt": json.dumps({
             "format": "calibatt.bitmaps", "version": "1.0", "model": model, "grid": list(grid),
             "layers": layers, "heads": heads, "head_dim": tiny.HEAD_DIM,
-            "steps": [{"timestep": 0, "sigma": 0, "module": "transformer"}] * steps})})
+            "steps": steps or [{"timestep": 0, "sigma": 0, "module": "transformer"}] * count})})
     for words in (["profile", "import", bitmaps, "-o", profile],
                   ["compile", profile, "-o", package, "--cache", os.path.join(folder, "cache"), "--form", "runs"]):
         subprocess.run([os.environ["CALIBATT_COMMAND"], *words], check=True, capture_output=True)
@@ -49,6 +49,12 @@ def random_masks(layers=2, steps=STEPS):
     return masks | numpy.eye(BLOCKS, dtype=bool)
 
 
+def package_of(folder, pipe, masks, steps=None, **more):
+    """The same for a pipeline: its model, and its schedule."""
+    steps = steps or reference.schedule(pipe, masks.shape[1])
+    return compiled(folder, model_id(transformers_of(pipe)), masks, steps=steps, **more)
+
+
 class EnableTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -58,32 +64,12 @@ class EnableTest(unittest.TestCase):
         self.enterContext(torch.no_grad())
 
     def package(self, pipe, masks, **more):
-        return compiled(self.folder, models.model_id(models.transformers_of(pipe)), masks, **more)
+        return package_of(self.folder, pipe, masks, **more)
 
-    def masked(self, pipe, masks, **options):
-        """The latents of `pipe` where PyTorch's attention is masked as the package's."""
-        step = -1
-
-        def count(module, args, kwargs):
-            nonlocal step
-            # With guidance every step calls the transformer twice.
-            step += 1
-
-        def attend(layer, call, attention):
-            tokens = attention.query.shape[2]
-            mask = torch.from_numpy(masks[layer, step // 2])
-            mask = mask.repeat_interleave(128, 1).repeat_interleave(128, 2)[:, :tokens, :tokens]
-            return F.scaled_dot_product_attention(
-                attention.query, attention.key, attention.value, attn_mask=mask)
-
-        transformers = models.transformers_of(pipe)
-        hooks = [transformer.module.register_forward_pre_hook(count, with_kwargs=True)
-                 for transformer in transformers]
-        with Processors(transformers, attend):
-            out = tiny.run(pipe, 5, GRID, **options)
-        for hook in hooks:
-            hook.remove()
-        return out
+    def masked(self, pipe, masks, steps):
+        """The latents of `pipe` where its attention is masked as the package's."""
+        timesteps = [step["timestep"] for step in reference.schedule(pipe, steps)]
+        return reference.masked(pipe, masks, lambda: tiny.run(pipe, 5, GRID, steps), timesteps)[0]
 
     def assert_close(self, out, wanted, bound):
         error = ((out.double() - wanted.double()).norm() / wanted.double().norm()).item()
@@ -143,12 +129,16 @@ class EnableTest(unittest.TestCase):
             self.assertEqual(enabled.package.stats(), {})
             call = tiny.arguments(other, 5, GRID, STEPS)
             for transformer in (other.transformer, torch.compile(other.transformer, backend="eager")):
-                with self.assertRaisesRegex(calibatt.Error, "outside of cache_context|step is -1"):
+                with self.assertRaisesRegex(
+                        calibatt.Error, r"timestep 500 is none of its 3 steps \(999, 857, 600\)"):
                     transformer(call["latents"], torch.tensor([500.0]), call["prompt_embeds"])
+            with self.assertRaisesRegex(calibatt.Error, "layer 0: attention outside of a call"):
+                other.transformer.forward(call["latents"], torch.tensor([999]), call["prompt_embeds"])
             with self.assertRaisesRegex(calibatt.Error, "already calibrated or enabled"):
                 calibatt.diffusers.enable(other, path, any_model=True)
             tiny.run(other, 5, GRID, STEPS)
-        with calibatt.diffusers.enable(pipe, path, device="cuda:0"):
+        pipe = tiny.wan(dtype=torch.bfloat16)
+        with calibatt.diffusers.enable(pipe, path, device="cuda:0", any_model=True):
             with self.assertRaisesRegex(calibatt.Error, "device is 'cuda:0', but the tensors are on 'host'"):
                 tiny.run(pipe, 5, GRID, STEPS)
 

@@ -29,11 +29,12 @@ def sharpen(transformer):
     return transformer.eval()
 
 
-def wan_transformer(layers=2, dtype=torch.float32):
-    model = sharpen(WanTransformer3DModel(
+def wan_transformer(layers=2, dtype=torch.float32, cls=WanTransformer3DModel, **more):
+    options = dict(
         patch_size=(1, 2, 2), num_attention_heads=HEADS, attention_head_dim=HEAD_DIM,
         in_channels=CHANNELS, out_channels=CHANNELS, text_dim=TEXT_DIM, freq_dim=32, ffn_dim=128,
-        num_layers=layers, rope_max_seq_len=64))
+        num_layers=layers, rope_max_seq_len=64)
+    model = sharpen(cls(**(options | more)))
     # But for what the model itself asks to keep in float32.
     for name, parameter in model.named_parameters():
         if not set(name.split(".")) & set(model._keep_in_fp32_modules):
@@ -41,12 +42,12 @@ def wan_transformer(layers=2, dtype=torch.float32):
     return model
 
 
-def wan(two_transformers=False, **options):
+def wan(two_transformers=False, boundary=0.8, expand_timesteps=False, **options):
     """Wan 2.1, or 2.2 with a transformer for the early and one for the late steps."""
     second = wan_transformer(**options) if two_transformers else None
     pipe = WanPipeline(
         tokenizer=None, text_encoder=None, vae=None, transformer=wan_transformer(**options),
-        transformer_2=second, boundary_ratio=0.8 if two_transformers else None,
+        transformer_2=second, boundary_ratio=boundary if two_transformers else None, expand_timesteps=expand_timesteps,
         scheduler=UniPCMultistepScheduler(
             prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0))
     return quiet(pipe)

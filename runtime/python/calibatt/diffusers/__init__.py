@@ -13,13 +13,14 @@
         video = pipe("a cat on a roof").frames
 
 Both put a processor into every block, which runs the block's own and takes the place of its
-scaled_dot_product_attention: what was captured is what runs. Step, guidance branch and token grid
-come from the pipeline. Known are WanPipeline (and its kin with one or two WanTransformer3DModel);
+scaled_dot_product_attention: what was captured is what runs. The step is found from the timestep of
+each call of the transformer. Known are the Wan pipelines (one or two WanTransformer3DModel, or VACE);
 to `calibrate` also MochiPipeline and HunyuanVideoPipeline, whose text joins the video's attention.
+README.md beside this file says more.
 """
 
 from .calibrate import Calibration
-from .enable import Enabled
+from .enable import Enabled, disable
 
 
 def calibrate(pipe, out, *, model=None, eps=None, anchors=5, prompts=None, energies=None,
@@ -29,22 +30,30 @@ def calibrate(pipe, out, *, model=None, eps=None, anchors=5, prompts=None, energ
     One prompt and one video a call of the pipeline. Without `with calibration.prompt(id)` its id is
     made of the text embedding, so that the same text with another seed is the same prompt. A call
     that fails, or stops before its last step, counts nothing. Counts of another model (by its
-    configuration and weights; `model` names it otherwise), grid or schedule are refused. The other
-    options are calibatt.Capture's.
+    configuration and weights; `model` names it otherwise), grid or schedule are refused, and so is a
+    cache that leaves attention out. The other options are calibatt.Capture's.
     """
     return Calibration(pipe, out, model=model, eps=eps, anchors=anchors, prompts=prompts,
                        energies=energies, progress=progress)
 
 
-def enable(pipe, package, *, device=None, allow_dense=False, any_model=False):
+def enable(pipe, package, *, device=None, allow_dense=False, any_model=False, step=None):
     """Makes `pipe` run its self-attention from `package`, a path or an open calibatt.Package, until
-    `disable()` of what this returns, or the end of it as a `with` block.
+    `disable()` of what this returns, `disable(pipe)`, or the end of it as a `with` block.
 
-    What does not fit is an error before the first launch: another model (`any_model=True` takes it),
-    grid, or number of steps; on every call, whatever calibatt.Package.attention refuses.
-    `allow_dense` is Package.attention's. Tensors on the CPU run on the host device.
+    Each call of a transformer runs the masks of the step whose timestep it carries; whoever calls,
+    a copy of the pipeline or a loop of its own. What does not fit is an error before the first launch:
+    another model (`any_model=True` takes it, and does not look for changes), type, grid or schedule, a
+    timestep that is none of the package's or several of them; on every call, whatever
+    calibatt.Package.attention refuses; at the end of a call, layers that did not come through.
+
+    With `allow_dense` calls whose grid or step does not fit run PyTorch's dense attention, and layers
+    that did not come through are let be; both are counted (`stats()`). It is Package.attention's, too.
+    `step="index"` trusts the place of a step in the schedule and not the timesteps of the package,
+    for packages that have none; a function (transformer's name, timestep) -> step tells it otherwise.
+    Tensors on the CPU run on the host device.
     """
-    return Enabled(pipe, package, device=device, allow_dense=allow_dense, any_model=any_model)
+    return Enabled(pipe, package, device=device, allow_dense=allow_dense, any_model=any_model, step=step)
 
 
-__all__ = ["Calibration", "Enabled", "calibrate", "enable"]
+__all__ = ["Calibration", "Enabled", "calibrate", "disable", "enable"]

@@ -4,15 +4,21 @@ import contextlib
 import hashlib
 import warnings
 
+import torch
+
 from ..abi import Error
 from ..capture import Capture
 from ..counts import counted_prompts, prompt_id
-from .models import model_id, transformers_of
+from .identity import Watch, model_id
+from .models import transformers_of, unwrapped
+from .pipelines import Uncopyable, followed, running
 from .position import Position
 from .processors import Processors
+from .schedule import Schedule, index_of, steps_of, timestep_of
+from .skipping import skipping
 
 
-class Calibration:
+class Calibration(Uncopyable):
     """A context in which a pipeline is observed: what `calibatt.diffusers.calibrate` returns."""
 
     def __init__(self, pipe, out, model=None, **options):
@@ -21,7 +27,8 @@ class Calibration:
         #: Id of the model and its weights, as it is in the counts.
         self.model = model or model_id(self._transformers)
         self._options = options
-        self._position = Position(pipe, self._transformers)
+        self._pipe = pipe
+        self._position = Position(self._transformers)
         self._attached = contextlib.ExitStack()
         self._capture = None
         self._named = None  # the prompt of `with calibration.prompt()`
@@ -29,19 +36,26 @@ class Calibration:
         #: The schedule that is counted: {timestep, sigma, module} of every step.
         self.steps = None
         self._elements, self._step = (), None  # of the transformer call that runs
+        self._watch = None
 
     def __enter__(self):
+        for transformer in self._transformers:
+            if "_calibatt" in vars(transformer.module):
+                raise Error(f"{transformer.name} is already calibrated or enabled; undo that first")
+            self._check_whole(transformer)
         with contextlib.ExitStack() as attached:
+            attached.enter_context(followed(self._pipe, self))
             attached.enter_context(self._position.followed())
             attached.enter_context(Processors(self._transformers, self._attend))
             for transformer in self._transformers:
                 module = transformer.module
-                hook = module.register_forward_pre_hook(
-                    lambda _, args, kwargs, t=transformer: self._before(t, args, kwargs),
-                    with_kwargs=True)
+                module._calibatt = self
+                attached.callback(delattr, module, "_calibatt")
+                hook = module.register_forward_pre_hook(_Before(self, transformer), with_kwargs=True)
                 attached.callback(hook.remove)
-                attached.callback(module.register_forward_hook(lambda *_: self._after()).remove)
+                attached.callback(module.register_forward_hook(_After(self)).remove)
             self._attached = attached.pop_all()
+        self._watch = Watch(self._transformers)
         return self
 
     def __exit__(self, kind, error, trace):
@@ -76,17 +90,31 @@ class Calibration:
             if self._capture is not None:
                 self._capture.abandon("an exception")
 
-    def _before(self, transformer, args, kwargs):
+    def before_run(self, pipe):
+        """`pipe`, or a copy of it, is about to run."""
+        for transformer in self._transformers:
+            now = unwrapped(getattr(pipe, transformer.name, None))
+            if now is not transformer.module and "_calibatt" in vars(transformer.module):
+                raise Error(f"{transformer.name} was replaced during calibration: begin another one")
+
+    def before(self, transformer, args, kwargs):
         """A transformer is about to run."""
+        self._check_whole(transformer)
         latents = transformer.argument("hidden_states", args, kwargs)
-        self._elements = self._position.conditional(latents.shape[0])
+        run = running(transformer)
+        pipe = self._pipe if run is None else run.pipe
+        steps = steps_of(pipe, [transformer.name for transformer in self._transformers])
+        step = self._step_of(transformer, steps, transformer.argument("timestep", args, kwargs), pipe)
+        self._elements = self._position.conditional(latents.shape[0], run, step)
+        if run is not None:
+            run.calls[step] = run.calls.get(step, 0) + 1
         if not self._elements:
             return
         if len(self._elements) != 1:
             raise Error(f"{transformer.name} is called with {len(self._elements)} videos, wanted one "
                         "prompt and one video a call of the pipeline")
         text = transformer.argument("encoder_hidden_states", args, kwargs)
-        grid, steps, step = transformer.grid(latents), self._position.steps(), self._position.step
+        grid = transformer.grid(latents)
         if self._capture is None:
             self._open(transformer, grid, steps, text)
         if grid != self._grid:
@@ -94,8 +122,13 @@ class Calibration:
         if steps != self.steps:
             raise Error(f"the schedule changed from {_schedule(self.steps)} to {_schedule(steps)}: "
                         "counts are of one")
-        self._check_step(transformer, step, transformer.argument("timestep", args, kwargs))
+        if self._watch.changed(thorough=step == 0):
+            raise Error("the model is no longer what it was when its calibration began (its weights, or an "
+                        "adapter)")
         self._step = step
+        if self._named is None and step != 0 and self._capture.open_prompt is None:
+            raise Error(f"a run that begins at step {step} is not counted, wanted all {len(steps)} steps "
+                        "(of a video-to-video pipeline, strength 1)")
         if self._named is None and step == 0:
             # The pipeline began a prompt by itself. One that it left unfinished does not count.
             self._forget("the pipeline stopped before its last step")
@@ -109,16 +142,18 @@ class Calibration:
         if self._named is not None:
             self._capture.begin(self._named)
 
-    def _check_step(self, transformer, step, timestep):
-        wanted = self.steps[step]
-        # Wan 2.2 5B has one a token, and those of a given first frame are 0.
-        given = timestep.max()
-        if given != given.new_tensor(wanted["timestep"]):
-            raise Error(f"step {step} runs timestep {given.item():g}, the schedule has "
-                        f"{wanted['timestep']:g}")
-        if transformer.name != wanted["module"]:
-            raise Error(f"step {step} runs {transformer.name}, by the boundary of the pipeline it is "
-                        f"{wanted['module']}'s")
+    def _step_of(self, transformer, steps, timestep, pipe):
+        told = self._position.told()
+        if told.index is None:
+            told.index = index_of(pipe.scheduler)
+        return Schedule(steps, f"the schedule of {type(pipe).__name__}").find(
+            transformer.name, timestep_of(timestep), timestep.dtype, told)
+
+    def _check_whole(self, transformer):
+        found = skipping(transformer.module)
+        if found:
+            raise Error(f"{transformer.name}: {', '.join(found)} leaves attention out, which would not be "
+                        "counted; calibrate without it (transformer.disable_cache())")
 
     def _attend(self, layer, call, attention):
         """The attention of a block; Mochi has one a batch element, the others one for all."""
@@ -137,7 +172,7 @@ class Calibration:
         whole = out is not None and out.shape == attention.query.shape
         return out if whole else attention.dense()
 
-    def _after(self):
+    def after(self):
         """A transformer has run."""
         if self._elements and self._named is None and self._capture.complete:
             self._capture.finish()
@@ -146,6 +181,24 @@ class Calibration:
         if self._capture.open_prompt is not None:
             warnings.warn(f"prompt {self._capture.open_prompt!r} is not counted: {reason}", stacklevel=3)
             self._capture.abandon(reason)
+
+
+class _Before(Uncopyable):
+    def __init__(self, calibration, transformer):
+        self.calibration, self.transformer = calibration, transformer
+
+    @torch.compiler.disable  # whatever the transformer is compiled to, this is not
+    def __call__(self, _, args, kwargs):
+        self.calibration.before(self.transformer, args, kwargs)
+
+
+class _After(Uncopyable):
+    def __init__(self, calibration):
+        self.calibration = calibration
+
+    @torch.compiler.disable
+    def __call__(self, *_):
+        self.calibration.after()
 
 
 def _text_id(embedding):

@@ -1,91 +1,87 @@
-"""Where a pipeline is: which step, which transformer, which branch of guidance.
-
-The step is the scheduler's own index. The branch is what the pipeline says through the
-transformer's `cache_context`; Mochi runs both branches as a batch of two.
-"""
+"""What a pipeline tells of a call through the transformer's `cache_context`: the branch of guidance, and
+where the denoising loop is."""
 
 import contextlib
+import threading
 
 from ..abi import Error
+from .schedule import Told
 
 _BRANCHES = ("cond", "uncond", "cond_uncond")
+# Pipelines that call without cache_context, the conditional branch first.
+_CONDITIONAL_FIRST = ("WanVideoToVideoPipeline",)
 
 
 class Position:
-    """Follows a pipeline in the context `followed()`. There `enter()` is called before every call of a
-    transformer and `leave()` after it, outside of what torch.compile compiles."""
+    """Follows the contexts of some transformers while `followed()`."""
 
-    def __init__(self, pipe, transformers, enter=lambda: None, leave=lambda: None):
-        self.pipe = pipe
+    def __init__(self, transformers):
         self.transformers = transformers
-        #: The cache context the pipeline is in; None outside.
-        self.branch = None
-        self._enter, self._leave = enter, leave
+        self._here = threading.local()
 
     @contextlib.contextmanager
     def followed(self):
         with contextlib.ExitStack() as stack:
             for transformer in self.transformers:
-                self._follow(transformer, stack)
+                self._follow(transformer.module, stack)
             yield
 
-    def _follow(self, transformer, stack):
-        module = transformer.module
+    def _follow(self, module, stack):
         original = getattr(module, "cache_context", None)
-        if original is None:
-            raise Error(f"{transformer.kind} has no cache_context, which tells the branch of guidance: "
-                        "diffusers 0.35 or newer is needed")
-        if "cache_context" in vars(module):
-            raise Error(f"{transformer.name} is already calibrated or enabled; undo that first")
+        if original is None:  # diffusers before 0.35
+            return
 
         @contextlib.contextmanager
         def cache_context(name, *args, **kwargs):
-            if name not in _BRANCHES:
-                raise Error(f"cache context {name!r}, wanted {', '.join(_BRANCHES)}")
-            self.branch = name
+            outer, self._here.context = self._context, (name, kwargs)
             try:
-                self._enter()
                 with original(name, *args, **kwargs):
                     yield
             finally:
-                self.branch = None
-                self._leave()
+                self._here.context = outer
+
+        def restore():
+            if vars(module).get("cache_context") is cache_context:
+                del module.cache_context
 
         module.cache_context = cache_context
-        stack.callback(delattr, module, "cache_context")
+        stack.callback(restore)
 
     @property
-    def step(self):
-        """0 for the noisiest."""
-        scheduler = self.pipe.scheduler
-        if not hasattr(scheduler, "step_index"):
-            raise Error(f"{type(scheduler).__name__} has no step_index, which tells the step")
-        # Before its first step a scheduler has none.
-        index = scheduler.begin_index if scheduler.step_index is None else scheduler.step_index
-        return int(index or 0)
+    def _context(self):
+        return getattr(self._here, "context", None)
 
-    def steps(self):
-        """Every step of the schedule as {timestep, sigma, module}."""
-        timesteps = self.pipe.scheduler.timesteps.tolist()
-        sigmas = self.pipe.scheduler.sigmas.tolist()
-        return [{"timestep": timestep, "sigma": sigma, "module": self.module_of(timestep)}
-                for timestep, sigma in zip(timesteps, sigmas)]
+    def told(self):
+        """What the context that the call is in tells of the step."""
+        fields = self._context[1] if self._context else {}
+        index, sigma, steps = (fields.get(name) for name in ("step_index", "sigma", "num_inference_steps"))
+        return Told(None if index is None else int(index), None if sigma is None else float(sigma), steps)
 
-    def module_of(self, timestep):
-        """The transformer that runs a timestep: of Wan 2.2's two, by the pipeline's boundary."""
-        names = [transformer.name for transformer in self.transformers]
-        if len(names) == 1 or self.pipe.config.boundary_ratio is None:
-            return names[0]
-        boundary = self.pipe.config.boundary_ratio * self.pipe.scheduler.config.num_train_timesteps
-        return names[0 if timestep >= boundary else 1]
-
-    def conditional(self, batch):
-        """Which elements of a transformer's batch are conditional."""
-        if self.branch is None:
-            raise Error("a transformer is called outside of cache_context: without its pipeline, or by "
-                        "one that does not tell the branch of guidance; calibatt.Capture is for those")
-        if self.branch == "uncond":
+    def conditional(self, batch, run, step):
+        """Which elements of a transformer's batch are conditional, in this call of a step of `run`."""
+        if self._context is None:
+            if run is None:
+                raise Error("a transformer is called outside of cache_context, by nobody who is known: wrap "
+                            "its calls in `with transformer.cache_context(\"cond\"):` and \"uncond\"")
+            if not _conditional_first(run.pipe):
+                raise Error(f"{type(run.pipe).__name__} does not tell the branch of guidance: wrap its calls "
+                            "of the transformer in `with transformer.cache_context(\"cond\"):` and \"uncond\"")
+            return range(batch if run.calls.get(step, 0) == 0 else 0)
+        branch = self._context[0]
+        if branch not in _BRANCHES:
+            raise Error(f"cache context {branch!r}, wanted {', '.join(_BRANCHES)}")
+        if branch == "uncond":
             return range(0)
-        if self.branch == "cond_uncond" and self.pipe.do_classifier_free_guidance:
-            return range(batch // 2, batch)  # the unconditional come first
+        if branch == "cond_uncond":
+            if run is None:
+                raise Error("cache context 'cond_uncond' outside of a pipeline: nothing tells which half of "
+                            "the batch is conditional")
+            if run.pipe.do_classifier_free_guidance:
+                return range(batch // 2, batch)  # the unconditional come first
         return range(batch)
+
+
+def _conditional_first(pipe):
+    # So do all guiders of diffusers' modular pipelines.
+    names = {cls.__name__ for cls in type(pipe).__mro__}
+    return bool(names.intersection(_CONDITIONAL_FIRST)) or getattr(pipe, "guider", None) is not None

@@ -112,11 +112,12 @@ class Processors:
         for transformer in self._transformers:
             for layer, module in enumerate(transformer.attentions):
                 inner = module.processor
-                self._replaced.append((module, inner))
                 module.processor = _class_for(type(inner))(inner, layer, self._attend)
+                self._replaced.append((module, module.processor))
         return self
 
     def __exit__(self, *_):
-        for module, processor in self._replaced:
-            module.processor = processor
+        for module, ours in self._replaced:
+            if module.processor is ours:  # else somebody else's is there now
+                module.processor = ours.inner
         self._replaced = []
