@@ -45,6 +45,14 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
   if (call.reserved != 0)
     return {CALIBATT_STATUS_INVALID_ARGUMENT,
             place(call) + fmt::format(": reserved is {}, wanted 0", call.reserved)};
+  // To C an enumeration is any number; to C++ one of its own.
+  int dtype;
+  static_assert(sizeof dtype == sizeof call.dtype);
+  std::memcpy(&dtype, &call.dtype, sizeof dtype);
+  if (dtype != CALIBATT_DTYPE_BF16 && dtype != CALIBATT_DTYPE_F32)
+    return {CALIBATT_STATUS_INVALID_ARGUMENT,
+            place(call) +
+                fmt::format(": the call has dtype {}, wanted bf16 (0) or f32 (1)", dtype)};
   if (call.batch == 0 || call.batch >= kMaxBatch)
     return mismatch(
         call, fmt::format("the call has batch {}, wanted 1 to {}", call.batch, kMaxBatch - 1));
@@ -64,12 +72,6 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
   if (call.head_dim != problem.headDim)
     return mismatch(
         call, fmt::format("package has head_dim {}, call has {}", problem.headDim, call.head_dim));
-  // To C an enumeration is any number; to C++ one of its own.
-  int dtype;
-  static_assert(sizeof dtype == sizeof call.dtype);
-  std::memcpy(&dtype, &call.dtype, sizeof dtype);
-  if (dtype != CALIBATT_DTYPE_BF16 && dtype != CALIBATT_DTYPE_F32)
-    return mismatch(call, fmt::format("the call has dtype {}, wanted bf16 (0) or f32 (1)", dtype));
   if (call.scale == 0)
     call.scale = problem.scale;
   if (!(std::abs(call.scale - problem.scale) <= 1e-6 * std::abs(problem.scale)))
