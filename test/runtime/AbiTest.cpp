@@ -253,7 +253,18 @@ TEST_CASE("null handles are refused, closing null is fine") {
   CHECK(lastError() == "calibatt_session_stats: session is null");
   CHECK(std::string(calibatt_status_name(CALIBATT_STATUS_NOT_PREWARMED)) ==
         "CALIBATT_STATUS_NOT_PREWARMED");
-  CHECK(std::string(calibatt_version()) == "0.1.0");
+}
+
+TEST_CASE("the header's version is the library's, and numbers later versions higher") {
+  CHECK(std::string(calibatt_version()) == std::to_string(CALIBATT_VERSION_MAJOR) + "." +
+                                               std::to_string(CALIBATT_VERSION_MINOR) + "." +
+                                               std::to_string(CALIBATT_VERSION_PATCH));
+#if CALIBATT_VERSION < 1000 || CALIBATT_VERSION >= 1000000000 // for the preprocessor too
+#error "no version is of that number"
+#endif
+  CHECK(CALIBATT_VERSION / 1000000 == CALIBATT_VERSION_MAJOR);
+  CHECK(CALIBATT_VERSION / 1000 % 1000 == CALIBATT_VERSION_MINOR);
+  CHECK(CALIBATT_VERSION % 1000 == CALIBATT_VERSION_PATCH);
 }
 
 TEST_CASE("the header is C: a C translation unit opens a package through it") {

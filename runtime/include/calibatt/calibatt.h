@@ -16,6 +16,14 @@
 #define CALIBATT_API
 #endif
 
+/** The version this header is of; calibatt_version() tells the library's. Of two versions, the
+ * later one has the larger CALIBATT_VERSION. */
+#define CALIBATT_VERSION_MAJOR 0
+#define CALIBATT_VERSION_MINOR 1
+#define CALIBATT_VERSION_PATCH 0
+#define CALIBATT_VERSION                                                                           \
+  (CALIBATT_VERSION_MAJOR * 1000000 + CALIBATT_VERSION_MINOR * 1000 + CALIBATT_VERSION_PATCH)
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -28,7 +36,8 @@ typedef enum calibatt_status {
   CALIBATT_STATUS_INVALID_ARGUMENT = 1,
   /** The package is missing, damaged, or of a version this library does not read. */
   CALIBATT_STATUS_BAD_PACKAGE = 2,
-  /** The call does not fit the package: length, layer, step, head count, strides, scale, dtype. */
+  /** The call does not fit the package or the device: length, layer, step, head count, strides,
+   * scale, a dtype that the device does not take. */
   CALIBATT_STATUS_MISMATCH = 3,
   /** The device asked for is not there: no libcuda.so.1, no such GPU, no context. */
   CALIBATT_STATUS_NO_DEVICE = 4,
