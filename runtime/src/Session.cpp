@@ -72,8 +72,12 @@ Outcome Session::check(const calibatt_call_t &call, CheckedCall &checked) const 
 
 Outcome Session::plan(const calibatt_call_t &call, CheckedCall &checked, LaunchPlan &plan) const {
   const PackageReader &reader = package->reader;
-  if (Outcome fits = check(call, checked); !fits.ok())
+  if (Outcome fits = check(call, checked); !fits.ok()) {
+    calibatt_call_t asked = call;
+    if (allowDense && checkCompiledFor(reader, asked).message == fits.message)
+      fits.message += "; its dense kernel is compiled for the same";
     return fits;
+  }
   Outcome site = checkSite(reader, call);
   if (site.ok())
     plan = planLaunches(reader, heads, call.layer, call.step);

@@ -99,7 +99,8 @@ typedef struct calibatt_session_options {
   uint64_t byte_budget;
   /** 0, strict: a call whose layer or step the package has no kernel for is refused. 1: it runs the
    * package's dense kernel (every package has one), which is counted with the reason in
-   * calibatt_session_stats_t and told by calibatt_match. Calls of another shape are refused. */
+   * calibatt_session_stats_t and told by calibatt_match. That kernel too is compiled for the
+   * package's tokens, head_dim and scale: calls with others are refused, and told so. */
   uint32_t allow_dense;
   /** Threads of the host device, and of decoding schedules for a GPU; 0: one per CPU. */
   uint32_t host_threads;
