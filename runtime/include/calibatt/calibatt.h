@@ -102,7 +102,8 @@ typedef struct calibatt_session_options {
    * calibatt_session_stats_t and told by calibatt_match. That kernel too is compiled for the
    * package's tokens, head_dim and scale: calls with others are refused, and told so. */
   uint32_t allow_dense;
-  /** Threads of the host device, and of decoding schedules for a GPU; 0: one per CPU. */
+  /** Threads of the host device, and of decoding schedules for a GPU; 0: one per CPU. Where the
+   * system gives fewer, those do the work; the calling thread alone, if there are none. */
   uint32_t host_threads;
 } calibatt_session_options_t;
 
