@@ -44,6 +44,10 @@ Outcome Session::create(SharedPackage package, const calibatt_session_options_t 
   if (heads.count == 0)
     heads.count = all - heads.begin;
 
+  if (options.allow_dense > 1)
+    return {CALIBATT_STATUS_INVALID_ARGUMENT,
+            fmt::format("allow_dense is {}, wanted 0 or 1", options.allow_dense)};
+
   const std::string_view name = options.device ? options.device : "host";
   std::unique_ptr<Device> device;
   if (name == "host") {

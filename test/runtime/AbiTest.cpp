@@ -168,7 +168,7 @@ TEST_CASE("sessions outlive the handle of their package") {
   CHECK(calibatt_attention(f.session.session, &f.test.call) == CALIBATT_STATUS_OK);
 }
 
-TEST_CASE("head ranges and devices that are not there are refused") {
+TEST_CASE("head ranges, devices and ways to fall back that are not there are refused") {
   Fixture f;
   auto options = hostOptions();
   options.head_begin = 4;
@@ -179,6 +179,11 @@ TEST_CASE("head ranges and devices that are not there are refused") {
   options.head_count = UINT32_MAX;
   const SessionHandle wrapping(f.package.package, options);
   CHECK(wrapping.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+  options = hostOptions();
+  options.allow_dense = 2;
+  const SessionHandle unheard(f.package.package, options);
+  CHECK(unheard.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(lastError() == "allow_dense is 2, wanted 0 or 1");
   for (const char *name : {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", ""}) {
     options = hostOptions();
     options.device = name;
