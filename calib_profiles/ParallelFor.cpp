@@ -1,13 +1,13 @@
 // Threads that take the next index until none is left.
 #include "calib_profiles/ParallelFor.h"
 
+#include "runtime/format/Threads.h"
+
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
-#include <vector>
 
 namespace calibatt {
 
@@ -19,7 +19,7 @@ Status parallelFor(uint64_t count, unsigned jobs,
   std::mutex mutex;
   uint64_t failedAt = count; // guarded by mutex, as is failure
   Status failure;
-  auto run = [&] {
+  const auto run = [&](size_t) {
     for (uint64_t index; (index = next++) < count;) {
       Status status;
       try {
@@ -38,14 +38,9 @@ Status parallelFor(uint64_t count, unsigned jobs,
     }
   };
   {
-    std::vector<std::jthread> others;
-    try {
-      for (uint64_t i = 1; i < std::min<uint64_t>(jobs, count); ++i)
-        others.emplace_back(run);
-    } catch (const std::system_error &) { // NOLINT(bugprone-empty-catch)
-      // Fewer threads do the same work.
-    }
-    run();
+    const auto others =
+        startThreads(size_t(std::min<uint64_t>(jobs, std::max<uint64_t>(count, 1))) - 1, run);
+    run(0);
   }
   return failure;
 }

@@ -3,76 +3,86 @@
 #pragma once
 
 #include "runtime/format/Result.h"
+#include "runtime/format/Threads.h"
 
 #include <algorithm>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <new>
-#include <thread>
+#include <optional>
 #include <vector>
 
 namespace calibatt {
 
 /// Calls `work(i)` for i in [0, count) on `jobs` threads and `take(i, value)` on this one,
 /// in order of i. At most 2 * `jobs` results wait at a time. The first failure
-/// in that order ends it, with all threads joined.
+/// in that order ends it, with all threads joined. Where threads cannot be started, those that were
+/// do the work, and without any this one.
 template <typename Work, typename Take>
 Status runOrdered(size_t count, size_t jobs, Work work, Take take) {
   using Item = decltype(work(size_t()));
+  // An exception must not leave a thread; memory is the only one to expect.
+  const auto make = [&](size_t index) -> Item {
+    try {
+      return work(index);
+    } catch (const std::bad_alloc &) {
+      return Error{"out of memory"};
+    } catch (const std::exception &error) {
+      return Error{error.what()};
+    }
+  };
   std::mutex mutex;
   std::condition_variable changed;
-  std::map<size_t, Item> ready;
+  std::vector<std::optional<Item>> ready(
+      std::min(2 * jobs, count)); // result i at i modulo its size
   size_t next = 0, taken = 0;
   bool stopped = false;
 
-  auto run = [&] {
+  const auto run = [&](size_t) {
     std::unique_lock lock(mutex);
     while (true) {
-      changed.wait(lock, [&] { return stopped || next >= count || next < taken + 2 * jobs; });
+      changed.wait(lock, [&] { return stopped || next >= count || next < taken + ready.size(); });
       if (stopped || next >= count)
         return;
-      size_t index = next++;
+      const size_t index = next++;
       lock.unlock();
-      // An exception must not leave a thread; memory is the only one to expect.
-      Item item = [&]() -> Item {
-        try {
-          return work(index);
-        } catch (const std::bad_alloc &) {
-          return Error{"out of memory"};
-        } catch (const std::exception &error) {
-          return Error{error.what()};
-        }
-      }();
+      Item item = make(index);
       lock.lock();
-      ready.emplace(index, std::move(item));
+      ready[index % ready.size()] = std::move(item);
       changed.notify_all();
     }
   };
+  const std::vector<std::jthread> threads = startThreads(std::min(jobs, count), run);
+  // Whichever way this is left, threads are told before they are joined.
+  struct Stop {
+    std::mutex &mutex;
+    std::condition_variable &changed;
+    bool &stopped;
+    ~Stop() {
+      const std::lock_guard lock(mutex);
+      stopped = true;
+      changed.notify_all();
+    }
+  } stop{mutex, changed, stopped};
 
-  std::vector<std::thread> threads;
-  threads.reserve(std::min(jobs, count));
-  for (size_t i = 0; i < std::min(jobs, count); ++i)
-    threads.emplace_back(run);
   Status status;
   for (size_t index = 0; index < count && status; ++index) {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return ready.contains(index); });
-    Item item = std::move(ready.extract(index).mapped());
-    taken = index + 1;
-    lock.unlock();
-    changed.notify_all();
+    Item item = [&] {
+      if (threads.empty())
+        return make(index);
+      std::unique_lock lock(mutex);
+      std::optional<Item> &slot = ready[index % ready.size()];
+      changed.wait(lock, [&] { return slot.has_value(); });
+      Item made = std::move(*slot);
+      slot.reset();
+      taken = index + 1;
+      changed.notify_all();
+      return made;
+    }();
     status = item ? take(index, item.take()) : Status(item.takeError());
   }
-  {
-    std::lock_guard lock(mutex);
-    stopped = true;
-  }
-  changed.notify_all();
-  for (std::thread &thread : threads)
-    thread.join();
   return status;
 }
 

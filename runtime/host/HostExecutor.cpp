@@ -1,5 +1,6 @@
 #include "runtime/host/HostExecutor.h"
 
+#include "runtime/format/Threads.h"
 #include "runtime/host/TileEnergies.h"
 #include "runtime/host/TileKernel.h"
 
@@ -10,11 +11,11 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <numbers>
 #include <optional>
 #include <thread>
+#include <vector>
 
 namespace calibatt {
 
@@ -121,7 +122,9 @@ void storeTile(const HostLaunch &launch, const HostTile &tile, int rows, TileSta
   }
 }
 
-void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
+/// `logs` is where the tile's energies are gathered: [blocks, 128] where the launch wants them.
+void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state,
+             std::span<double> logs) {
   const Schedule &schedule = *launch.schedule;
   const auto rowsAt = [&](uint32_t block, uint64_t length) {
     return int(std::min<uint64_t>(kBlock, length - uint64_t(block) * kBlock));
@@ -135,7 +138,7 @@ void runTile(const HostLaunch &launch, const HostTile &tile, TileState &state) {
   const VisitKeyBlock visit = tileKernels().front().visit;
   std::optional<TileEnergies> energies;
   if (launch.energies)
-    energies.emplace(*launch.energies, schedule, int(launch.headDim));
+    energies.emplace(*launch.energies, schedule, int(launch.headDim), logs);
   for (uint16_t block : schedule.row(head, tile.row)) {
     const int keys = rowsAt(block, schedule.tokens);
     loadKeysAndValues(launch, tile, uint64_t(block) * kBlock, keys, state);
@@ -177,15 +180,17 @@ Status runHostTiles(const HostLaunch &launch, std::span<const HostTile> tiles, u
   count = std::max<size_t>(1, std::min(count, tiles.size()));
   // Made before the threads are, so that running out of memory is the caller's exception.
   const auto states = std::make_unique<TileState[]>(count);
+  const size_t logsEach = launch.energies ? size_t(schedule.keyBlocks) * kBlock : 0;
+  std::vector<double> logs(count * logsEach);
   std::atomic<size_t> next{0};
-  const auto work = [&](TileState &state) {
+  const auto work = [&](size_t thread) {
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tiles.size();)
-      runTile(launch, tiles[i], state);
+      runTile(launch, tiles[i], states[thread],
+              std::span(logs).subspan(thread * logsEach, logsEach));
   };
-  std::vector<std::jthread> pool;
-  for (size_t i = 1; i < count; ++i)
-    pool.emplace_back(work, std::ref(states[i]));
-  work(states[0]);
+  // Threads that could not be started leave their tiles to the others.
+  const auto others = startThreads(count - 1, [&](size_t i) { work(i + 1); });
+  work(0);
   return {};
 }
 

@@ -5,10 +5,6 @@
 
 namespace calibatt {
 
-TileEnergies::TileEnergies(const HostEnergies &energies, const Schedule &schedule, int headDim)
-    : out(energies), schedule(schedule), headDim(headDim),
-      logs(size_t(schedule.keyBlocks) * kBlock) {}
-
 void TileEnergies::record(const TileState &state, uint32_t column, int keys) {
   double weights[kBlock];
   for (int j = 0; j < keys; ++j) {

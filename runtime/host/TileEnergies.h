@@ -5,13 +5,16 @@
 #include "runtime/host/HostExecutor.h"
 #include "runtime/host/TileKernel.h"
 
-#include <vector>
+#include <span>
 
 namespace calibatt {
 
 class TileEnergies {
 public:
-  TileEnergies(const HostEnergies &energies, const Schedule &schedule, int headDim);
+  /// `logs` is memory for [blocks, 128].
+  TileEnergies(const HostEnergies &energies, const Schedule &schedule, int headDim,
+               std::span<double> logs)
+      : out(energies), schedule(schedule), headDim(headDim), logs(logs) {}
   /// After the visit of key block `column`, of which `keys` keys are valid.
   void record(const TileState &state, uint32_t column, int keys);
   /// After the last visit: stores the tile's row of energies, and its row maxima.
@@ -21,7 +24,7 @@ private:
   const HostEnergies &out;
   const Schedule &schedule;
   const int headDim;
-  std::vector<double> logs; ///< [blocks, 128] log2 of each row's sum of weights
+  const std::span<double> logs; ///< [blocks, 128] log2 of each row's sum of weights
 };
 
 } // namespace calibatt

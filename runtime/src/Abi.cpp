@@ -11,6 +11,7 @@
 #include <cstring>
 #include <exception>
 #include <new>
+#include <string_view>
 
 using namespace calibatt;
 
@@ -103,7 +104,14 @@ Outcome siteHead(const PackageState &state, uint32_t layer, uint32_t head, uint3
 
 } // namespace
 
-const char *calibatt_version(void) { return CALIBATT_VERSION; }
+// The header is used as it is, so its version is written there; the project's is CMake's.
+#define CALIBATT_TEXT(number) #number
+#define CALIBATT_DOTTED(a, b, c) CALIBATT_TEXT(a) "." CALIBATT_TEXT(b) "." CALIBATT_TEXT(c)
+static_assert(std::string_view(CALIBATT_DOTTED(CALIBATT_VERSION_MAJOR, CALIBATT_VERSION_MINOR,
+                                               CALIBATT_VERSION_PATCH)) == CALIBATT_PROJECT_VERSION,
+              "calibatt.h and project() are of different versions");
+
+const char *calibatt_version(void) { return CALIBATT_PROJECT_VERSION; }
 
 const char *calibatt_last_error_message(void) { return lastError.c_str(); }
 

@@ -36,6 +36,26 @@ struct CallTensors {
 
 } // namespace
 
+Outcome checkCompiledFor(const PackageReader &package, calibatt_call_t &call) {
+  const Problem &problem = package.manifest().problem;
+  if (call.tokens != problem.tokens)
+    return mismatch(call, fmt::format("package has grid {}x{}x{} ({} tokens), call has {} tokens",
+                                      problem.frames, problem.height, problem.width, problem.tokens,
+                                      call.tokens));
+  if (call.head_dim == 0)
+    call.head_dim = problem.headDim;
+  if (call.head_dim != problem.headDim)
+    return mismatch(
+        call, fmt::format("package has head_dim {}, call has {}", problem.headDim, call.head_dim));
+  if (call.scale == 0)
+    call.scale = problem.scale;
+  if (!(std::abs(call.scale - problem.scale) <= 1e-6 * std::abs(problem.scale)))
+    return mismatch(call, fmt::format("package was compiled for scale {}, call has {}",
+                                      problem.scale, call.scale));
+  call.scale = problem.scale;
+  return {};
+}
+
 Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_call_t &given,
                   CheckedCall &checked) {
   const Problem &problem = package.manifest().problem;
@@ -45,6 +65,14 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
   if (call.reserved != 0)
     return {CALIBATT_STATUS_INVALID_ARGUMENT,
             place(call) + fmt::format(": reserved is {}, wanted 0", call.reserved)};
+  // To C an enumeration is any number; to C++ one of its own.
+  int dtype;
+  static_assert(sizeof dtype == sizeof call.dtype);
+  std::memcpy(&dtype, &call.dtype, sizeof dtype);
+  if (dtype != CALIBATT_DTYPE_BF16 && dtype != CALIBATT_DTYPE_F32)
+    return {CALIBATT_STATUS_INVALID_ARGUMENT,
+            place(call) +
+                fmt::format(": the call has dtype {}, wanted bf16 (0) or f32 (1)", dtype)};
   if (call.batch == 0 || call.batch >= kMaxBatch)
     return mismatch(
         call, fmt::format("the call has batch {}, wanted 1 to {}", call.batch, kMaxBatch - 1));
@@ -55,27 +83,8 @@ Outcome checkCall(const PackageReader &package, HeadRange heads, const calibatt_
                                       "{})",
                                       counted(call.heads, "head"), heads.count, heads.begin,
                                       heads.begin + heads.count - 1, problem.heads));
-  if (call.tokens != problem.tokens)
-    return mismatch(call, fmt::format("package has grid {}x{}x{} ({} tokens), call has {} tokens",
-                                      problem.frames, problem.height, problem.width, problem.tokens,
-                                      call.tokens));
-  if (call.head_dim == 0)
-    call.head_dim = problem.headDim;
-  if (call.head_dim != problem.headDim)
-    return mismatch(
-        call, fmt::format("package has head_dim {}, call has {}", problem.headDim, call.head_dim));
-  // To C an enumeration is any number; to C++ one of its own.
-  int dtype;
-  static_assert(sizeof dtype == sizeof call.dtype);
-  std::memcpy(&dtype, &call.dtype, sizeof dtype);
-  if (dtype != CALIBATT_DTYPE_BF16 && dtype != CALIBATT_DTYPE_F32)
-    return mismatch(call, fmt::format("the call has dtype {}, wanted bf16 (0) or f32 (1)", dtype));
-  if (call.scale == 0)
-    call.scale = problem.scale;
-  if (!(std::abs(call.scale - problem.scale) <= 1e-6 * std::abs(problem.scale)))
-    return mismatch(call, fmt::format("package was compiled for scale {}, call has {}",
-                                      problem.scale, call.scale));
-  call.scale = problem.scale;
+  if (Outcome fits = checkCompiledFor(package, call); !fits.ok())
+    return fits;
 
   CallTensors tensors(call);
   for (CallTensor &tensor : tensors.all)

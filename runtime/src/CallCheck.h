@@ -6,6 +6,9 @@
 
 namespace calibatt {
 
+/// Whether a call has the tokens, head_dim and scale that every kernel of the package is compiled
+/// for, the dense one too; fills in the defaults of the last two.
+Outcome checkCompiledFor(const PackageReader &package, calibatt_call_t &call);
 /// Fills in the defaults of a call (contiguous strides, the package's scale and head_dim) and
 /// checks everything but layer and step, and of pointers only that those given are aligned. `heads`
 /// is the session's range.

@@ -44,6 +44,10 @@ Outcome Session::create(SharedPackage package, const calibatt_session_options_t 
   if (heads.count == 0)
     heads.count = all - heads.begin;
 
+  if (options.allow_dense > 1)
+    return {CALIBATT_STATUS_INVALID_ARGUMENT,
+            fmt::format("allow_dense is {}, wanted 0 or 1", options.allow_dense)};
+
   const std::string_view name = options.device ? options.device : "host";
   std::unique_ptr<Device> device;
   if (name == "host") {
@@ -72,8 +76,12 @@ Outcome Session::check(const calibatt_call_t &call, CheckedCall &checked) const 
 
 Outcome Session::plan(const calibatt_call_t &call, CheckedCall &checked, LaunchPlan &plan) const {
   const PackageReader &reader = package->reader;
-  if (Outcome fits = check(call, checked); !fits.ok())
+  if (Outcome fits = check(call, checked); !fits.ok()) {
+    calibatt_call_t asked = call;
+    if (allowDense && checkCompiledFor(reader, asked).message == fits.message)
+      fits.message += "; its dense kernel is compiled for the same";
     return fits;
+  }
   Outcome site = checkSite(reader, call);
   if (site.ok())
     plan = planLaunches(reader, heads, call.layer, call.step);

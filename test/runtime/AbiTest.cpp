@@ -168,7 +168,7 @@ TEST_CASE("sessions outlive the handle of their package") {
   CHECK(calibatt_attention(f.session.session, &f.test.call) == CALIBATT_STATUS_OK);
 }
 
-TEST_CASE("head ranges and devices that are not there are refused") {
+TEST_CASE("head ranges, devices and ways to fall back that are not there are refused") {
   Fixture f;
   auto options = hostOptions();
   options.head_begin = 4;
@@ -179,6 +179,11 @@ TEST_CASE("head ranges and devices that are not there are refused") {
   options.head_count = UINT32_MAX;
   const SessionHandle wrapping(f.package.package, options);
   CHECK(wrapping.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+  options = hostOptions();
+  options.allow_dense = 2;
+  const SessionHandle unheard(f.package.package, options);
+  CHECK(unheard.status == CALIBATT_STATUS_INVALID_ARGUMENT);
+  CHECK(lastError() == "allow_dense is 2, wanted 0 or 1");
   for (const char *name : {"gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1x", ""}) {
     options = hostOptions();
     options.device = name;
@@ -253,7 +258,18 @@ TEST_CASE("null handles are refused, closing null is fine") {
   CHECK(lastError() == "calibatt_session_stats: session is null");
   CHECK(std::string(calibatt_status_name(CALIBATT_STATUS_NOT_PREWARMED)) ==
         "CALIBATT_STATUS_NOT_PREWARMED");
-  CHECK(std::string(calibatt_version()) == "0.1.0");
+}
+
+TEST_CASE("the header's version is the library's, and numbers later versions higher") {
+  CHECK(std::string(calibatt_version()) == std::to_string(CALIBATT_VERSION_MAJOR) + "." +
+                                               std::to_string(CALIBATT_VERSION_MINOR) + "." +
+                                               std::to_string(CALIBATT_VERSION_PATCH));
+#if CALIBATT_VERSION < 1000 || CALIBATT_VERSION >= 1000000000 // for the preprocessor too
+#error "no version is of that number"
+#endif
+  CHECK(CALIBATT_VERSION / 1000000 == CALIBATT_VERSION_MAJOR);
+  CHECK(CALIBATT_VERSION / 1000 % 1000 == CALIBATT_VERSION_MINOR);
+  CHECK(CALIBATT_VERSION % 1000 == CALIBATT_VERSION_PATCH);
 }
 
 TEST_CASE("the header is C: a C translation unit opens a package through it") {

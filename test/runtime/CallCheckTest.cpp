@@ -82,11 +82,6 @@ TEST_CASE("each condition of a call is refused with both sides, and matched with
       {"package has grid 1x1x420 (420 tokens), call has 400 tokens",
        [](auto &c) { c.tokens = 400; }},
       {"package has head_dim 64, call has 128", [](auto &c) { c.head_dim = 128; }},
-      {"the call has dtype 7, wanted bf16 (0) or f32 (1)",
-       [](auto &c) {
-         const int seven = 7; // as a C program would
-         std::memcpy(&c.dtype, &seven, sizeof seven);
-       }},
       {"package was compiled for scale 0.125, call has 0.1", [](auto &c) { c.scale = 0.1; }},
       {"package was compiled for scale 0.125, call has -0.125", [](auto &c) { c.scale = -0.125; }},
       {"package was compiled for scale 0.125, call has nan", [](auto &c) { c.scale = NAN; }},
@@ -132,6 +127,14 @@ TEST_CASE("each condition of a call is refused with both sides, and matched with
   calibatt_call_t call = f.test.call;
   call.reserved = 5;
   f.refuses(call, CALIBATT_STATUS_INVALID_ARGUMENT, "reserved is 5, wanted 0");
+  // A dtype that is none is the caller's fault, whatever package there is.
+  for (const int unknown : {7, -1, 2}) {
+    call = f.test.call;
+    call.tokens = 400;
+    std::memcpy(&call.dtype, &unknown, sizeof unknown); // as a C program would
+    f.refuses(call, CALIBATT_STATUS_INVALID_ARGUMENT,
+              "the call has dtype " + std::to_string(unknown) + ", wanted bf16 (0) or f32 (1)");
+  }
   // Nothing was written, nothing counted, and the call as it was still runs.
   CHECK(std::isnan(f.test.o.get(0, 0, 0, 0)));
   CHECK(std::isnan(f.test.o.get(1, 2, 419, 63)));

@@ -137,18 +137,43 @@ TEST_CASE(
   CHECK(session.stats().launches == 1);
 }
 
-TEST_CASE("what is no matter of layer and step is refused, dense kernel or not") {
+TEST_CASE("what the dense kernel cannot do either is refused, with that said") {
   Random random;
   CAPTURE(random.seed);
   const SampleShape shape;
   const SamplePackage sample(random, shape);
   const PackageHandle package(sample.path);
   const SessionHandle session(package.package, lenient());
-  TestCall test(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, shape.heads, shape);
-  test.call.step = 9;
-  test.call.tokens = 300;
-  CHECK(calibatt_attention(session.session, &test.call) == CALIBATT_STATUS_MISMATCH);
-  CHECK(lastError() ==
-        "layer 0, step 9: package has grid 1x1x420 (420 tokens), call has 300 tokens");
+  const SessionHandle strict(package.package, hostOptions());
+  const TestCall test(random, CALIBATT_DTYPE_F32, Layout::Contiguous, 1, shape.heads, shape);
+  const std::string alsoDense = "; its dense kernel is compiled for the same";
+  const struct {
+    std::string words;
+    bool compiledFor; ///< a fact of every kernel, not of the session or the tensors
+    void (*breakIt)(calibatt_call_t &);
+  } cases[] = {
+      {"package has grid 1x1x420 (420 tokens), call has 300 tokens", true,
+       [](auto &c) { c.tokens = 300; }},
+      {"package has head_dim 64, call has 128", true, [](auto &c) { c.head_dim = 128; }},
+      {"package was compiled for scale 0.125, call has 0.25", true,
+       [](auto &c) { c.scale = 0.25; }},
+      {"the call has 3 heads, wanted 2 (heads 0 to 1 of the package's 2)", false,
+       [](auto &c) { c.heads = 3; }},
+      {"q has head stride -8, wanted 0 to 2^40 elements", false,
+       [](auto &c) { c.q_strides[1] = -8; }},
+  };
+  for (const auto &broken : cases)
+    for (const uint32_t step : {0u, 9u}) {
+      calibatt_call_t call = test.call;
+      call.step = step;
+      broken.breakIt(call);
+      const std::string refused = "layer 0, step " + std::to_string(step) + ": " + broken.words;
+      CHECK(calibatt_attention(session.session, &call) == CALIBATT_STATUS_MISMATCH);
+      CHECK(lastError() == refused + (broken.compiledFor ? alsoDense : ""));
+      CHECK(match(session, call) == lastError());
+      CHECK(calibatt_attention(strict.session, &call) == CALIBATT_STATUS_MISMATCH);
+      CHECK(lastError() == refused);
+    }
   CHECK(session.stats().dense_fallbacks == 0);
+  CHECK(session.stats().calls == 0);
 }

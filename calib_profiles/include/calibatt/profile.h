@@ -24,6 +24,15 @@
 #endif
 #endif
 
+/** The version this header is of; calibatt_profile_version() tells the library's. Of two versions,
+ * the later one has the larger CALIBATT_PROFILE_VERSION. */
+#define CALIBATT_PROFILE_VERSION_MAJOR 0
+#define CALIBATT_PROFILE_VERSION_MINOR 1
+#define CALIBATT_PROFILE_VERSION_PATCH 0
+#define CALIBATT_PROFILE_VERSION                                                                   \
+  (CALIBATT_PROFILE_VERSION_MAJOR * 1000000 + CALIBATT_PROFILE_VERSION_MINOR * 1000 +              \
+   CALIBATT_PROFILE_VERSION_PATCH)
+
 #ifdef __cplusplus
 extern "C" {
 #endif

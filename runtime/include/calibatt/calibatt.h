@@ -16,6 +16,14 @@
 #define CALIBATT_API
 #endif
 
+/** The version this header is of; calibatt_version() tells the library's. Of two versions, the
+ * later one has the larger CALIBATT_VERSION. */
+#define CALIBATT_VERSION_MAJOR 0
+#define CALIBATT_VERSION_MINOR 1
+#define CALIBATT_VERSION_PATCH 0
+#define CALIBATT_VERSION                                                                           \
+  (CALIBATT_VERSION_MAJOR * 1000000 + CALIBATT_VERSION_MINOR * 1000 + CALIBATT_VERSION_PATCH)
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -28,7 +36,8 @@ typedef enum calibatt_status {
   CALIBATT_STATUS_INVALID_ARGUMENT = 1,
   /** The package is missing, damaged, or of a version this library does not read. */
   CALIBATT_STATUS_BAD_PACKAGE = 2,
-  /** The call does not fit the package: length, layer, step, head count, strides, scale, dtype. */
+  /** The call does not fit the package or the device: length, layer, step, head count, strides,
+   * scale, a dtype that the device does not take. */
   CALIBATT_STATUS_MISMATCH = 3,
   /** The device asked for is not there: no libcuda.so.1, no such GPU, no context. */
   CALIBATT_STATUS_NO_DEVICE = 4,
@@ -90,9 +99,11 @@ typedef struct calibatt_session_options {
   uint64_t byte_budget;
   /** 0, strict: a call whose layer or step the package has no kernel for is refused. 1: it runs the
    * package's dense kernel (every package has one), which is counted with the reason in
-   * calibatt_session_stats_t and told by calibatt_match. Calls of another shape are refused. */
+   * calibatt_session_stats_t and told by calibatt_match. That kernel too is compiled for the
+   * package's tokens, head_dim and scale: calls with others are refused, and told so. */
   uint32_t allow_dense;
-  /** Threads of the host device, and of decoding schedules for a GPU; 0: one per CPU. */
+  /** Threads of the host device, and of decoding schedules for a GPU; 0: one per CPU. Where the
+   * system gives fewer, those do the work; the calling thread alone, if there are none. */
   uint32_t host_threads;
 } calibatt_session_options_t;
 
