@@ -47,7 +47,7 @@ private:
   std::vector<uint8_t> added;
 };
 
-/// A whole record, memory-mapped; sites are checked when they are read.
+/// A whole record; sites are checked when they are read.
 class PromptReader {
 public:
   /// Fails where the record is of other counts.
@@ -65,7 +65,8 @@ private:
   SafetensorsReader file;
   const CountsReader *counts;
   std::string id;
-  std::vector<TensorView> views; // in the order of the plan
+  std::vector<TensorView> tables; // in the order of the plan, without the blocks
+  TensorEntry blocksEntry;
 };
 
 } // namespace calibatt

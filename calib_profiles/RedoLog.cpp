@@ -2,7 +2,7 @@
 #include "calib_profiles/RedoLog.h"
 #include "calib_profiles/PlacedFile.h"
 #include "runtime/format/Hash.h"
-#include "runtime/format/MappedFile.h"
+#include "runtime/format/InputFile.h"
 
 #include <fmt/format.h>
 
@@ -116,16 +116,19 @@ Status RedoLog::apply(int fd, uint64_t number, const std::vector<Extent> &extent
 
 Result<std::optional<uint64_t>> RedoLog::replay(int fd, uint64_t fileSize) {
   std::optional<Entry> last;
-  MappedFile slots[2];
+  std::vector<uint8_t> slots[2];
   for (uint64_t i : {0, 1}) {
     std::error_code ignored;
     if (!std::filesystem::exists(slotPath(path, i), ignored))
       continue;
-    Result<MappedFile> file = MappedFile::open(slotPath(path, i));
+    Result<InputFile> file = InputFile::open(slotPath(path, i));
     if (!file)
       return file.takeError();
-    slots[i] = file.take();
-    std::optional<Entry> entry = parseEntry(slots[i].bytes(), change);
+    Result<std::vector<uint8_t>> bytes = file->read(0, file->size());
+    if (!bytes)
+      return bytes.takeError();
+    slots[i] = bytes.take();
+    std::optional<Entry> entry = parseEntry(slots[i], change);
     if (entry && (!last || entry->header.number > last->header.number)) {
       last = std::move(entry);
       slot = 1 - i;

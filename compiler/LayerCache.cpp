@@ -4,8 +4,8 @@
 
 #include "calib_profiles/Profile.h"
 #include "runtime/format/Hash.h"
+#include "runtime/format/InputFile.h"
 #include "runtime/format/Json.h"
-#include "runtime/format/MappedFile.h"
 
 #include <cstring>
 #include <fmt/format.h>
@@ -21,10 +21,13 @@ constexpr uint32_t kFormat = 1;
 /// SHA-256 of this program: whoever changes a pass must not find what another made.
 const Result<std::string> &programDigest() {
   static const Result<std::string> digest = []() -> Result<std::string> {
-    auto file = MappedFile::open("/proc/self/exe");
+    auto file = InputFile::open("/proc/self/exe");
     if (!file)
       return file.takeError();
-    return toHex(sha256(file->bytes()));
+    auto hash = file->sha256();
+    if (!hash)
+      return hash.takeError();
+    return toHex(*hash);
   }();
   return digest;
 }

@@ -152,7 +152,7 @@ private:
   std::unique_ptr<Impl> impl;
 };
 
-/// A package opened from disk: memory-mapped; every table is bounds-checked by
+/// A package opened from disk; every table is bounds-checked by
 /// open(), every chunk's hash when it is read. Immutable, safe from several threads.
 class PackageReader {
 public:

@@ -1,9 +1,10 @@
-// Files that appear whole or not at all, and mapped ones.
+// Files that appear whole or not at all, and those that are read.
 #include "runtime/format/AtomicFile.h"
-#include "runtime/format/MappedFile.h"
+#include "runtime/format/InputFile.h"
 #include "test/format/Samples.h"
 
 #include <doctest/doctest.h>
+#include <fmt/format.h>
 
 #include <csignal>
 #include <fcntl.h>
@@ -15,28 +16,61 @@
 using namespace calibatt;
 using namespace calibatt::test;
 
-TEST_CASE("a mapped file has the bytes of the file, an empty one none") {
+TEST_CASE("an input file has the bytes of the file, an empty one none") {
   Random random;
   ScratchFolder folder;
   std::vector<uint8_t> bytes = random.bytes(random.integer(1, 20000));
   writeBytes(folder.file("a"), bytes);
   writeBytes(folder.file("empty"), {});
-  Result<MappedFile> file = MappedFile::open(folder.file("a"));
+  Result<InputFile> file = InputFile::open(folder.file("a"));
   REQUIRE(file);
-  MappedFile moved = file.take();
-  CHECK(std::equal(bytes.begin(), bytes.end(), moved.bytes().begin(), moved.bytes().end()));
-  CHECK(MappedFile::open(folder.file("empty"))->bytes().empty());
+  InputFile moved = file.take();
+  for (const InputFile &input : {InputFile::borrow("memory", bytes), std::move(moved)}) {
+    CHECK(input.size() == bytes.size());
+    CHECK(*input.read(0, bytes.size()) == bytes);
+    const uint64_t at = random.integer(0, bytes.size()), count = bytes.size() - at;
+    CHECK(*input.read(at, count) == std::vector<uint8_t>(bytes.begin() + int64_t(at), bytes.end()));
+    CHECK(*input.sha256() == sha256(bytes));
+    CHECK_FALSE(input.read(at, count + 1));
+    CHECK_FALSE(input.read(bytes.size() + 1, 0));
+    CHECK_FALSE(input.read(1, ~uint64_t(0)));
+  }
+  Result<InputFile> empty = InputFile::open(folder.file("empty"));
+  REQUIRE(empty);
+  CHECK(empty->size() == 0);
+  CHECK(empty->read(0, 0)->empty());
+  CHECK(*empty->sha256() == sha256({}));
 }
 
-TEST_CASE("what is no readable regular file cannot be mapped, and the message says why") {
+TEST_CASE("a file that is truncated while it is open gives an error that says so") {
+  Random random;
+  INFO("seed ", random.seed);
   ScratchFolder folder;
-  CHECK(MappedFile::open(folder.file("none")).message() ==
+  const std::vector<uint8_t> bytes = random.bytes(random.integer(3 << 20, 4 << 20));
+  writeBytes(folder.file("a"), bytes);
+  Result<InputFile> file = InputFile::open(folder.file("a"));
+  REQUIRE(file);
+  const uint64_t left = random.integer(0, bytes.size() - 1);
+  REQUIRE(::truncate(folder.file("a").c_str(), off_t(left)) == 0);
+  const std::string wanted =
+      fmt::format("{}: ends at byte {}, but had {} bytes when it was opened: somebody truncated it",
+                  folder.file("a"), left, bytes.size());
+  CHECK(file->read(0, bytes.size()).message() == wanted);
+  CHECK(file->sha256().message() == wanted);
+  CHECK(*file->read(0, left) == std::vector<uint8_t>(bytes.begin(), bytes.begin() + int64_t(left)));
+  REQUIRE(::unlink(folder.file("a").c_str()) == 0);
+  CHECK(file->read(0, left));
+}
+
+TEST_CASE("what is no readable regular file cannot be read, and the message says why") {
+  ScratchFolder folder;
+  CHECK(InputFile::open(folder.file("none")).message() ==
         folder.file("none") + ": cannot open: No such file or directory");
-  CHECK(MappedFile::open(folder.path()).message() ==
+  CHECK(InputFile::open(folder.path()).message() ==
         folder.path() + ": is a directory, not a regular file");
-  CHECK(MappedFile::open("/dev/null").message().find("a device") != std::string::npos);
+  CHECK(InputFile::open("/dev/null").message().find("a device") != std::string::npos);
   REQUIRE(::mkfifo(folder.file("fifo").c_str(), 0600) == 0);
-  CHECK_FALSE(MappedFile::open(folder.file("fifo")));
+  CHECK_FALSE(InputFile::open(folder.file("fifo")));
 }
 
 TEST_CASE("an atomic file replaces the old one only when it is committed") {
