@@ -152,7 +152,7 @@ Status fold(const CountsReader &counts, const PromptReader &record, int fd, Redo
 void cleanUp(const std::string &path) {
   RedoLog::remove(path);
   ::unlink(recordPath(path).c_str());
-  syncFolderOf(path);
+  syncFolder(folderOf(path));
 }
 
 } // namespace
@@ -160,7 +160,6 @@ void cleanUp(const std::string &path) {
 bool hasWaitingPrompt(const std::string &path) { return exists(recordPath(path)); }
 
 Result<bool> foldWaitingPrompt(const std::string &path, uint64_t pieceBytes) {
-  ::unlink(unfinishedRecordPath(path).c_str());
   if (!hasWaitingPrompt(path)) {
     RedoLog::remove(path);
     return false;

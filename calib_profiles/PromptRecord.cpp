@@ -40,7 +40,6 @@ std::string problemDigest(const CountsReader &counts) {
 } // namespace
 
 std::string recordPath(const std::string &path) { return path + ".prompt"; }
-std::string unfinishedRecordPath(const std::string &path) { return path + ".prompt.part"; }
 
 PromptWriter::PromptWriter(const CountsReader &counts, std::string id, FilePlan plan,
                            PlacedFile file)
@@ -57,7 +56,7 @@ Result<PromptWriter> PromptWriter::create(const CountsReader &counts, const std:
       FilePlan::create(kRecordKey, *document, recordTensors(counts.header()), path);
   if (!plan)
     return plan.takeError();
-  Result<PlacedFile> file = PlacedFile::create(unfinishedRecordPath(counts.path()), path, *plan);
+  Result<PlacedFile> file = PlacedFile::create(path, *plan);
   if (!file)
     return file.takeError();
   return PromptWriter(counts, promptId, plan.take(), file.take());

@@ -9,10 +9,8 @@
 
 namespace calibatt {
 
-/// The record that waits beside the counts at `path` to be folded in, and the
-/// one that is being written.
+/// The record that waits beside the counts at `path` to be folded in.
 std::string recordPath(const std::string &path);
-std::string unfinishedRecordPath(const std::string &path);
 
 /// A block of a prompt: packUnits() of its energy, and whether its row's cover keeps it.
 constexpr uint16_t kKeptBit = 0x8000;

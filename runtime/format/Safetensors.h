@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -171,8 +172,9 @@ public:
   /// Bytes appended so far.
   uint64_t streamBytes(size_t stream) const;
 
-  /// Writes header and tensors, syncs, renames.
-  Status finish();
+  /// Writes header and tensors, syncs, renames. `beforeRename` is told the file's size when it is
+  /// on the disk; where it fails, the file does not appear.
+  Status finish(const std::function<Status(uint64_t bytes)> &beforeRename = {});
 
 private:
   struct Impl;

@@ -132,7 +132,7 @@ uint64_t SafetensorsWriter::streamBytes(size_t stream) const {
   return impl->tensors[stream].size();
 }
 
-Status SafetensorsWriter::finish() {
+Status SafetensorsWriter::finish(const std::function<Status(uint64_t bytes)> &beforeRename) {
   std::vector<PendingTensor *> order;
   for (PendingTensor &tensor : impl->tensors) {
     if (tensor.spool) {
@@ -163,6 +163,12 @@ Status SafetensorsWriter::finish() {
     Status status = tensor->spool ? tensor->spool->copyTo(impl->file)
                                   : impl->file.write(std::span<const uint8_t>(tensor->bytes));
     if (!status)
+      return status;
+  }
+  if (beforeRename) {
+    if (Status status = impl->file.prepare(); !status)
+      return status;
+    if (Status status = beforeRename(impl->file.size()); !status)
       return status;
   }
   return impl->file.commit();

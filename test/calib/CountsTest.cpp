@@ -6,6 +6,8 @@
 #include "test/calib/RandomInputs.h"
 #include "test/calib/RawFile.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <csignal>
 #include <sys/wait.h>
