@@ -2,6 +2,7 @@
 #include "compiler/Driver.h"
 
 #include "calib_profiles/Profile.h"
+#include "compiler/CacheNotes.h"
 #include "compiler/CostModel.h"
 #include "compiler/KernelBuild.h"
 #include "compiler/LayerCache.h"
@@ -81,6 +82,7 @@ private:
   std::vector<uint32_t> ours; ///< the layers to compile, ascending
   std::atomic<uint32_t> cachedLayers{0};
   std::atomic<bool> cacheFailed{false};
+  CacheNotes cacheNotes;
   std::optional<OutputFolder> dump;
   std::optional<PackageWriter> writer;                ///< in a dry run only for what it counts
   std::vector<KernelSource> sources;                  ///< distinct
@@ -298,8 +300,10 @@ Result<LoweredLayer> Compile::lowerThroughCache(uint32_t layer) {
   auto key = LayerCache::key(*profile, layer, options);
   if (!key)
     return key.takeError();
+  std::string problem;
   auto find = [&] {
-    auto found = layers->find(*key);
+    problem.clear();
+    auto found = layers->find(*key, *profile, layer, options, &problem);
     cachedLayers += found.has_value();
     return found;
   };
@@ -310,6 +314,7 @@ Result<LoweredLayer> Compile::lowerThroughCache(uint32_t layer) {
     return std::move(*found);
   if (events.cancelled())
     return Error{"interrupted"};
+  cacheNotes.add(problem);
   auto lowered = lowerLayer(*profile, layer, options);
   // The package does not need the cache: a full disk there costs time, not the compile. Told once.
   if (lowered)
@@ -352,6 +357,7 @@ Status Compile::lower() {
   if (!status)
     return status;
   report.cachedLayers = cachedLayers;
+  cacheNotes.tell("layer", events);
   uint64_t all = uint64_t(report.layers) * report.heads * report.steps, repetitive = 0;
   for (uint32_t layer : ours)
     for (uint32_t head = 0; head < report.heads; ++head)
