@@ -5,7 +5,6 @@
 
 #include <fmt/format.h>
 
-#include <cstring>
 #include <optional>
 #include <set>
 
@@ -14,7 +13,7 @@ namespace calibatt {
 struct BitmapReader::Impl {
   SafetensorsReader file;
   ProfileHeader header;
-  std::vector<TensorView> masks; // [layers, steps]
+  std::vector<TensorEntry> masks; // [layers, steps]
   std::optional<TensorView> keptMass, repetition, rowMax;
 
   Status collect();
@@ -55,8 +54,8 @@ Status BitmapReader::Impl::collect() {
   const std::vector<uint64_t> shape = {h.heads, blocks, BlockMask::rowBytes(h.blocks())};
   for (uint32_t layer = 0; layer < h.layers; ++layer)
     for (uint32_t step = 0; step < h.stepCount(); ++step) {
-      Result<TensorView> mask =
-          file.tensor(fmt::format("mask/{}/{}", layer, step), DType::U8, shape);
+      Result<TensorEntry> mask =
+          file.entry(fmt::format("mask/{}/{}", layer, step), DType::U8, shape);
       if (!mask)
         return mask.takeError();
       masks.push_back(mask.take());
@@ -77,9 +76,9 @@ Status BitmapReader::Impl::collect() {
   // Something is there that was not asked for: a mask outside the declared
   // ranges, a second spelling of one ("mask/00/1"), or a tensor of another format.
   std::set<std::string> wanted = {"kept_mass", "repetition", "row_max"};
-  for (const TensorView &mask : masks)
+  for (const TensorEntry &mask : masks)
     wanted.insert(mask.name);
-  for (const TensorView &tensor : file.tensors())
+  for (const TensorEntry &tensor : file.tensors())
     if (!wanted.count(tensor.name))
       return Error{fmt::format("{}: tensor \"{}\": wanted mask/<layer>/<step> with layer 0 to {} "
                                "and step 0 to {}, kept_mass, repetition or row_max",
@@ -91,9 +90,10 @@ Result<HeadProfile> BitmapReader::Impl::head(uint32_t layer, uint32_t head) cons
   const uint64_t bytes = maskBytes(header);
   HeadProfile profile;
   for (uint32_t step = 0; step < header.stepCount(); ++step) {
-    const TensorView &tensor = masks[uint64_t(layer) * header.stepCount() + step];
+    const TensorEntry &tensor = masks[uint64_t(layer) * header.stepCount() + step];
     BlockMask mask(header.blocks(), header.blocks());
-    std::memcpy(mask.bytes().data(), tensor.data.data() + head * bytes, bytes);
+    if (Status s = file.read(tensor, head * bytes, std::span(mask.bytes()).first(bytes)); !s)
+      return s.takeError();
     if (Status s = validateMask(mask, header.blocks(), layer, head, step,
                                 file.path() + ": " + tensor.name);
         !s)

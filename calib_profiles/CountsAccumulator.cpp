@@ -29,7 +29,7 @@ Status CountsAccumulator::createFile(const std::string &path, const ProfileHeade
   Result<CountsLayout> layout = CountsLayout::create(header, CountsKind::Sums, path);
   if (!layout)
     return layout.takeError();
-  Result<PlacedFile> file = PlacedFile::create(path + ".part", path, layout->plan);
+  Result<PlacedFile> file = PlacedFile::create(path, layout->plan);
   if (!file)
     return file.takeError();
   // Everything of it is zero but the hashes of its sites.

@@ -143,7 +143,8 @@ struct CountsReader::Impl {
   std::string document;
   ProfileHeader header;
   CountsLayout layout;
-  TensorView views[kCountsTensors];
+  TensorEntry entries[kCountsTensors];
+  TensorView tables[kCountsTensors]; ///< those of a number a site, and the small ones
   std::vector<std::string> prompts;
   std::optional<uint32_t> interrupted;
 
@@ -177,7 +178,7 @@ Result<CountsReader> CountsReader::open(const std::string &path) {
   if (!header)
     return header.takeError();
   const CountsKind kind = file->find("energy_sum") ? CountsKind::Sums : CountsKind::Means;
-  auto impl = std::make_unique<Impl>(Impl{file.take(), {}, header.take(), {}, {}, {}, {}});
+  auto impl = std::make_unique<Impl>(Impl{file.take(), {}, header.take(), {}, {}, {}, {}, {}});
   impl->document = *impl->file.metadata(kCountsKey);
   const ProfileHeader &h = impl->header;
   Result<CountsLayout> layout = CountsLayout::create(h, kind, path);
@@ -186,13 +187,19 @@ Result<CountsReader> CountsReader::open(const std::string &path) {
   impl->layout = layout.take();
 
   auto view = [&](CountsTensor tensor, const PlacedTensor &wanted) -> Status {
-    Result<TensorView> found = impl->file.tensor(wanted.name, wanted.dtype, wanted.shape);
+    Result<TensorEntry> found = impl->file.entry(wanted.name, wanted.dtype, wanted.shape);
     if (!found)
       return found.takeError();
     // Where it is in this file, which another program may have written in another order.
-    impl->layout.offset[size_t(tensor)] =
-        uint64_t(found->data.data() - impl->file.fileBytes().data());
-    impl->views[size_t(tensor)] = found.take();
+    impl->layout.offset[size_t(tensor)] = found->offset;
+    if (tensor != CountsTensor::Best && tensor != CountsTensor::Energy &&
+        tensor != CountsTensor::Count) {
+      Result<TensorView> table = impl->file.load(*found);
+      if (!table)
+        return table.takeError();
+      impl->tables[size_t(tensor)] = table.take();
+    }
+    impl->entries[size_t(tensor)] = found.take();
     return {};
   };
   if (Status s = view(CountsTensor::State, stateTensor()); !s)
@@ -213,7 +220,7 @@ Result<CountsReader> CountsReader::open(const std::string &path) {
 }
 
 Status CountsReader::Impl::readState() {
-  const TensorView &state = views[size_t(CountsTensor::State)];
+  const TensorView &state = tables[size_t(CountsTensor::State)];
   const uint64_t folded = state.load<uint64_t>(0), folding = state.load<uint64_t>(1);
   if (folded > SiteCounts::kMaxPrompts)
     return Error{fmt::format("{}: state: {} prompts, wanted at most {}", file.path(), folded,
@@ -228,7 +235,7 @@ Status CountsReader::Impl::readState() {
 }
 
 Status CountsReader::Impl::readPrompts() {
-  const TensorView &table = views[size_t(CountsTensor::PromptIds)];
+  const TensorView &table = tables[size_t(CountsTensor::PromptIds)];
   const uint64_t entries = table.shape[0], width = table.shape[1];
   if (entries < header.prompts || entries > SiteCounts::kMaxPrompts || width > kPromptIdBytes)
     return Error{fmt::format("{}: prompt_ids: {} of {} bytes, wanted {} to {} of at most {}",
@@ -268,20 +275,20 @@ std::string CountsReader::siteName(uint64_t site) const {
 
 SiteScalars CountsReader::scalars(uint64_t site) const {
   auto view = [&](CountsTensor tensor) -> const TensorView & {
-    return impl->views[size_t(tensor)];
+    return impl->tables[size_t(tensor)];
   };
   return {view(CountsTensor::Repetition).load<int64_t>(site),
           view(CountsTensor::Kept).load<uint64_t>(site),
           view(CountsTensor::RowMax).load<float>(site)};
 }
 
-std::span<const uint8_t> CountsReader::raw(CountsTensor tensor) const {
-  return impl->views[size_t(tensor)].data;
+uint64_t CountsReader::bytesOf(CountsTensor tensor) const {
+  return impl->entries[size_t(tensor)].bytes;
 }
 
-std::span<const uint8_t> CountsReader::raw(CountsTensor tensor, uint64_t site) const {
+Result<std::vector<uint8_t>> CountsReader::raw(CountsTensor tensor, uint64_t site) const {
   const uint64_t bytes = impl->layout.bytesPerSite[size_t(tensor)];
-  return bytes ? raw(tensor).subspan(site * bytes, bytes) : std::span<const uint8_t>();
+  return impl->file.read(impl->entries[size_t(tensor)], site * bytes, bytes);
 }
 
 Result<SiteCounts> CountsReader::site(uint64_t site) const {
@@ -289,12 +296,18 @@ Result<SiteCounts> CountsReader::site(uint64_t site) const {
   auto wrong = [&](const std::string &what) {
     return Error{fmt::format("{}: {}: {}", path(), siteName(site), what)};
   };
-  const std::span<const uint8_t> best = raw(CountsTensor::Best, site),
-                                 energy = raw(CountsTensor::Energy, site),
-                                 count = raw(CountsTensor::Count, site);
+  std::vector<uint8_t> best, energy, count;
+  for (auto [tensor, bytes] : {std::pair{CountsTensor::Best, &best},
+                               {CountsTensor::Energy, &energy},
+                               {CountsTensor::Count, &count}}) {
+    Result<std::vector<uint8_t>> read = raw(tensor, site);
+    if (!read)
+      return read.takeError();
+    *bytes = read.take();
+  }
   const SiteScalars scalars = this->scalars(site);
   if (siteHash(scalars, best, energy, count) !=
-      impl->views[size_t(CountsTensor::SiteHash)].load<uint64_t>(site))
+      impl->tables[size_t(CountsTensor::SiteHash)].load<uint64_t>(site))
     return wrong("is damaged: its hash is another");
   // A hash does not say that a program which wrote it was right.
   const double scores = std::abs(double(scalars.repetition)) * kRepetitionUnit;
@@ -304,7 +317,7 @@ Result<SiteCounts> CountsReader::site(uint64_t site) const {
 
   SiteCounts result = SiteCounts::empty(h.tokens(), h.maxText);
   result.prompts = h.prompts;
-  result.counts.assign(count.begin(), count.end());
+  result.counts = std::move(count);
   uint64_t kept = 0;
   for (uint8_t c : result.counts) {
     if (c > h.prompts)

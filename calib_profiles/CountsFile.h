@@ -85,7 +85,7 @@ struct ScalarColumns {
 uint64_t siteHash(const SiteScalars &scalars, std::span<const uint8_t> best,
                   std::span<const uint8_t> energy, std::span<const uint8_t> count);
 
-/// Open counts, memory-mapped. Sites are checked when they are read. Safe from
+/// Open counts. Sites are checked when they are read. Safe from
 /// several threads; does not lock, and does not see prompts folded in later.
 class CountsReader {
 public:
@@ -109,9 +109,9 @@ public:
   SiteScalars scalars(uint64_t site) const;
   /// Counts and energies of a site; of Means the energies are those of the codes.
   Result<SiteCounts> site(uint64_t site) const;
-  /// The bytes of a tensor, or of one site of it, unchecked.
-  std::span<const uint8_t> raw(CountsTensor tensor) const;
-  std::span<const uint8_t> raw(CountsTensor tensor, uint64_t site) const;
+  /// The size of a tensor, and the bytes of one site of it, unchecked.
+  uint64_t bytesOf(CountsTensor tensor) const;
+  Result<std::vector<uint8_t>> raw(CountsTensor tensor, uint64_t site) const;
   /// "layer 3, head 0, step 12".
   std::string siteName(uint64_t site) const;
 

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
-#include <unistd.h>
 
 namespace calibatt {
 
@@ -154,8 +153,7 @@ Status mergeCounts(const std::vector<std::string> &inputPaths, const std::string
   Result<CountsLayout> layout = CountsLayout::create(header, kind, output);
   if (!layout)
     return layout.takeError();
-  Result<PlacedFile> file =
-      PlacedFile::create(fmt::format("{}.tmp-{}", output, ::getpid()), output, layout->plan);
+  Result<PlacedFile> file = PlacedFile::create(output, layout->plan);
   if (!file)
     return file.takeError();
   const uint64_t sites = layout->sites;

@@ -8,6 +8,7 @@
 
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 namespace calibatt {
 
@@ -52,10 +53,10 @@ Result<DumpHeader> decodeDump(const std::string &text, const std::string &where)
 struct DumpReader::Impl {
   SafetensorsReader file;
   DumpHeader header;
-  std::vector<TensorView> tensors; // [layers, steps, 2]: q, k
+  std::vector<TensorEntry> tensors; // [layers, steps, 2]: q, k
 
   Status collect();
-  Status convert(const TensorView &tensor, uint32_t head, std::vector<float> &values) const;
+  Status convert(const TensorEntry &tensor, uint32_t head, std::vector<float> &values) const;
 };
 
 DumpReader::DumpReader(std::unique_ptr<Impl> i) : impl(std::move(i)) {}
@@ -85,7 +86,7 @@ Result<DumpReader> DumpReader::open(const std::string &path) {
 
 Status DumpReader::Impl::collect() {
   const std::vector<uint64_t> shape = {header.heads, header.grid.tokens(), header.headDim};
-  const TensorView *first = file.find("q.0.0");
+  const TensorEntry *first = file.find("q.0.0");
   const DType dtype = first ? first->dtype : DType::BF16;
   if (dtype != DType::BF16 && dtype != DType::F32)
     return Error{fmt::format("{}: tensor \"q.0.0\": got {}, wanted BF16 or F32", file.path(),
@@ -94,14 +95,14 @@ Status DumpReader::Impl::collect() {
   for (uint32_t layer = 0; layer < header.layers; ++layer)
     for (uint32_t step = 0; step < header.steps.size(); ++step)
       for (const char *which : {"q", "k"}) {
-        Result<TensorView> tensor =
-            file.tensor(fmt::format("{}.{}.{}", which, layer, step), dtype, shape);
+        Result<TensorEntry> tensor =
+            file.entry(fmt::format("{}.{}.{}", which, layer, step), dtype, shape);
         if (!tensor)
           return tensor.takeError();
         tensors.push_back(tensor.take());
       }
   size_t dumped = 0;
-  for (const TensorView &tensor : file.tensors())
+  for (const TensorEntry &tensor : file.tensors())
     dumped += tensor.name.starts_with("q.") || tensor.name.starts_with("k.");
   if (dumped != tensors.size())
     return Error{fmt::format("{}: got {} named q.* or k.*, wanted {} ({} x {} x 2)", file.path(),
@@ -111,16 +112,24 @@ Status DumpReader::Impl::collect() {
   return {};
 }
 
-Status DumpReader::Impl::convert(const TensorView &tensor, uint32_t head,
+Status DumpReader::Impl::convert(const TensorEntry &tensor, uint32_t head,
                                  std::vector<float> &values) const {
   const uint64_t count = header.grid.tokens() * header.headDim, first = head * count;
   values.resize(count);
-  if (tensor.dtype == DType::BF16)
-    for (uint64_t i = 0; i < count; ++i)
-      values[i] = std::bit_cast<float>(uint32_t(tensor.load<uint16_t>(first + i)) << 16);
-  else
-    for (uint64_t i = 0; i < count; ++i)
-      values[i] = tensor.load<float>(first + i);
+  const std::span<uint8_t> bytes(reinterpret_cast<uint8_t *>(values.data()), count * sizeof(float));
+  if (tensor.dtype == DType::BF16) {
+    // Read into the back half, so that widening from the front overwrites what is done.
+    const std::span<uint8_t> narrow = bytes.subspan(count * sizeof(uint16_t));
+    if (Status s = file.read(tensor, first * sizeof(uint16_t), narrow); !s)
+      return s;
+    for (uint64_t i = 0; i < count; ++i) {
+      uint16_t value;
+      std::memcpy(&value, narrow.data() + i * sizeof value, sizeof value);
+      values[i] = std::bit_cast<float>(uint32_t(value) << 16);
+    }
+  } else if (Status s = file.read(tensor, first * sizeof(float), bytes); !s) {
+    return s;
+  }
   for (uint64_t i = 0; i < count; ++i)
     if (!std::isfinite(values[i]))
       return Error{fmt::format("{}: {}: {} at head {}, token {}, channel {}; prompt \"{}\" cannot "

@@ -20,7 +20,7 @@ struct DumpHeader {
   std::string dtype; ///< of all its tensors, "bf16" or "f32"
 };
 
-/// An open dump, memory-mapped; every tensor's type and shape are checked.
+/// An open dump; every tensor's type and shape are checked.
 /// Safe from several threads.
 class DumpReader {
 public:

@@ -8,9 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <fcntl.h>
-#include <filesystem>
 #include <unistd.h>
-#include <utility>
 
 namespace calibatt {
 
@@ -29,15 +27,6 @@ bool writeAllAt(int fd, uint64_t offset, std::span<const uint8_t> bytes) {
     offset += uint64_t(count);
   }
   return true;
-}
-
-void syncFolderOf(const std::string &path) {
-  std::filesystem::path folder = std::filesystem::path(path).parent_path();
-  const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0)
-    return;
-  ::fsync(fd);
-  ::close(fd);
 }
 
 Result<FilePlan> FilePlan::create(const std::string &metadataKey, const std::string &document,
@@ -75,69 +64,37 @@ Result<FilePlan> FilePlan::create(const std::string &metadataKey, const std::str
   return plan;
 }
 
-Result<PlacedFile> PlacedFile::create(const std::string &temporary, const std::string &path,
-                                      const FilePlan &plan) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path, ignored) && !std::filesystem::is_regular_file(path, ignored))
-    return Error{fmt::format("{}: is not a regular file that can be replaced", path)};
-  PlacedFile file;
-  file.finalPath = path;
-  file.fd = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file.fd < 0)
-    return systemFailure(path, "cannot write");
-  file.temporaryPath = temporary;
+Result<PlacedFile> PlacedFile::create(const std::string &path, const FilePlan &plan) {
+  Result<TemporaryFile> temporary = TemporaryFile::create(path);
+  if (!temporary)
+    return temporary.takeError();
+  PlacedFile placed(temporary.take());
   // Reserved at once, so that a disk that is too small shows before hours of work. File systems
   // that cannot reserve have a hole instead.
+  const int fd = placed.file.descriptor();
   int reserved = -1;
   do
-    reserved = ::fallocate(file.fd, 0, 0, off_t(plan.size));
+    reserved = ::fallocate(fd, 0, 0, off_t(plan.size));
   while (reserved != 0 && errno == EINTR);
-  if (reserved != 0 && (errno != EOPNOTSUPP || ::ftruncate(file.fd, off_t(plan.size)) != 0))
+  if (reserved != 0 && (errno != EOPNOTSUPP || ::ftruncate(fd, off_t(plan.size)) != 0))
     return systemFailure(path, fmt::format("cannot reserve {}", byteQuantity(plan.size)));
-  if (Status s = file.writeAt(0, plan.head); !s)
+  if (Status s = placed.writeAt(0, plan.head); !s)
     return s.takeError();
-  return file;
-}
-
-PlacedFile::PlacedFile(PlacedFile &&other) noexcept { *this = std::move(other); }
-
-PlacedFile &PlacedFile::operator=(PlacedFile &&other) noexcept {
-  if (this != &other) {
-    discard();
-    finalPath = std::move(other.finalPath);
-    temporaryPath = std::exchange(other.temporaryPath, {});
-    fd = std::exchange(other.fd, -1);
-  }
-  return *this;
-}
-
-PlacedFile::~PlacedFile() { discard(); }
-
-void PlacedFile::discard() {
-  if (fd >= 0)
-    ::close(fd);
-  fd = -1;
-  if (!temporaryPath.empty())
-    ::unlink(temporaryPath.c_str());
-  temporaryPath.clear();
+  return placed;
 }
 
 Status PlacedFile::writeAt(uint64_t offset, std::span<const uint8_t> bytes) {
-  if (!writeAllAt(fd, offset, bytes))
-    return systemFailure(finalPath, "cannot write");
+  if (!writeAllAt(file.descriptor(), offset, bytes))
+    return file.failure("cannot write");
   return {};
 }
 
 Status PlacedFile::commit() {
-  if (::fsync(fd) != 0)
-    return systemFailure(finalPath, "cannot sync to disk");
-  // Some file systems report a full disk only here.
-  if (::close(std::exchange(fd, -1)) != 0)
-    return systemFailure(finalPath, "cannot close");
-  if (::rename(temporaryPath.c_str(), finalPath.c_str()) != 0)
-    return systemFailure(finalPath, "cannot rename the finished temporary to it");
-  temporaryPath.clear();
-  syncFolderOf(finalPath);
+  if (Status s = file.sync(); !s)
+    return s;
+  if (Status s = file.replace(); !s)
+    return s;
+  syncFolder(folderOf(file.path()));
   return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include "runtime/format/Result.h"
 #include "runtime/format/Safetensors.h"
+#include "runtime/format/TemporaryFile.h"
 
 #include <cstdint>
 #include <span>
@@ -31,17 +32,13 @@ struct FilePlan {
                                  const std::string &where);
 };
 
-/// A file under a temporary name with all its bytes reserved, zero until written.
-/// Destroyed without commit(), nothing stays behind. Every error names the final path.
+/// A file that has its name when it is whole, with all its bytes reserved, zero until written.
+/// Destroyed without commit(), nothing stays behind (see TemporaryFile for a process that is
+/// killed). Every error names the final path.
 class PlacedFile {
 public:
-  /// Replaces what is at `temporary`, which is in the folder of `path`. Fails where
-  /// the disk has not enough room.
-  static Result<PlacedFile> create(const std::string &temporary, const std::string &path,
-                                   const FilePlan &plan);
-  PlacedFile(PlacedFile &&other) noexcept;
-  PlacedFile &operator=(PlacedFile &&other) noexcept;
-  ~PlacedFile();
+  /// Fails where the disk has not enough room.
+  static Result<PlacedFile> create(const std::string &path, const FilePlan &plan);
 
   /// Safe from several threads.
   Status writeAt(uint64_t offset, std::span<const uint8_t> bytes);
@@ -49,11 +46,9 @@ public:
   Status commit();
 
 private:
-  PlacedFile() = default;
-  void discard();
+  explicit PlacedFile(TemporaryFile file) : file(std::move(file)) {}
 
-  std::string finalPath, temporaryPath;
-  int fd = -1;
+  TemporaryFile file;
 };
 
 /// The bytes of a vector or span of numbers.
@@ -64,8 +59,6 @@ template <typename T> std::span<const uint8_t> bytesOf(const T &values) {
 
 /// pwrite() of everything; false with errno set where that fails.
 bool writeAllAt(int fd, uint64_t offset, std::span<const uint8_t> bytes);
-/// Makes renames and removals in the folder of `path` last; best effort.
-void syncFolderOf(const std::string &path);
 /// "PATH: WHAT: reason", with the reason of errno.
 Error systemFailure(const std::string &path, const std::string &what);
 

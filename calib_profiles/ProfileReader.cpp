@@ -2,7 +2,7 @@
 // is decoded. Nothing of the file is believed before it is checked.
 #include "calib_profiles/Profile.h"
 #include "calib_profiles/ProfileHeader.h"
-#include "runtime/format/Hash.h"
+#include "runtime/format/InputFile.h"
 #include "runtime/format/Quantity.h"
 #include "runtime/format/Safetensors.h"
 #include "runtime/format/Zstd.h"
@@ -17,7 +17,8 @@ namespace calibatt {
 struct ProfileReader::Impl {
   SafetensorsReader file;
   ProfileHeader header;
-  TensorView pool, index, map, keptMass, density, repetition, rowMax;
+  TensorEntry pool;
+  TensorView index, map, keptMass, density, repetition, rowMax;
 
   uint64_t siteIndex(uint32_t layer, uint32_t head, uint32_t step) const {
     return (uint64_t(layer) * header.heads + head) * header.stepCount() + step;
@@ -37,8 +38,10 @@ const ProfileHeader &ProfileReader::header() const { return impl->header; }
 const std::string &ProfileReader::path() const { return impl->file.path(); }
 
 Result<std::string> ProfileReader::digest() const {
-  Sha256Digest digest = sha256(impl->file.fileBytes());
-  return toHex(digest);
+  Result<Sha256Digest> digest = impl->file.file().sha256();
+  if (!digest)
+    return digest.takeError();
+  return toHex(*digest);
 }
 
 Result<std::string> ProfileReader::layerDigest(uint32_t layer) const {
@@ -52,7 +55,10 @@ Result<std::string> ProfileReader::layerDigest(uint32_t layer) const {
     const uint64_t entry = uint64_t(layer) * h.heads + head;
     const uint64_t size = impl->index.load<uint64_t>(entry * 3 + 1);
     hash.update(fmt::format("{} {}\n", size, impl->index.load<uint64_t>(entry * 3 + 2)));
-    hash.update(impl->pool.data.subspan(impl->index.load<uint64_t>(entry * 3), size));
+    auto masks = impl->file.read(impl->pool, impl->index.load<uint64_t>(entry * 3), size);
+    if (!masks)
+      return masks.takeError();
+    hash.update(*masks);
   }
   for (const TensorView *view : {&impl->map, &impl->keptMass, &impl->density, &impl->repetition})
     hash.update(view->data.subspan(layer * sites * sizeof(float), sites * sizeof(float)));
@@ -81,7 +87,6 @@ Result<ProfileReader> ProfileReader::open(const std::string &path) {
     TensorView *view;
   };
   const Wanted wanted[] = {
-      {"pool", DType::U8, {SafetensorsReader::kAnySize}, &impl->pool},
       {"pool_index", DType::U64, {uint64_t(h.layers) * h.heads, 3}, &impl->index},
       {"map", DType::U32, sites, &impl->map},
       {"kept_mass", DType::F32, sites, &impl->keptMass},
@@ -89,6 +94,10 @@ Result<ProfileReader> ProfileReader::open(const std::string &path) {
       {"repetition", DType::F32, sites, &impl->repetition},
       {"row_max", DType::F32, sites, &impl->rowMax},
   };
+  Result<TensorEntry> pool = impl->file.entry("pool", DType::U8, {SafetensorsReader::kAnySize});
+  if (!pool)
+    return pool.takeError();
+  impl->pool = pool.take();
   for (const Wanted &w : wanted) {
     Result<TensorView> view = impl->file.tensor(w.name, w.dtype, w.shape);
     if (!view)
@@ -114,9 +123,9 @@ Status ProfileReader::Impl::checkIndex() const {
     const uint64_t start = (end + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment;
     if (offset != start)
       return fail(fmt::format("starts at byte {}, wanted {}", offset, start));
-    if (offset > pool.data.size() || size > pool.data.size() - offset)
+    if (offset > pool.bytes || size > pool.bytes - offset)
       return fail(fmt::format("has {} bytes at byte {}, but the pool has {} bytes", size, offset,
-                              pool.data.size()));
+                              pool.bytes));
     if (masks < 1 || masks > header.stepCount())
       return fail(fmt::format("has {} masks, wanted 1 to {}", masks, header.stepCount()));
     end = offset + size;
@@ -173,9 +182,11 @@ Result<HeadProfile> ProfileReader::Impl::head(uint32_t layer, uint32_t head) con
   const uint64_t size = index.load<uint64_t>(entry * 3 + 1);
   const uint64_t masks = index.load<uint64_t>(entry * 3 + 2);
   const uint64_t bytes = maskBytes(header);
-  Result<std::vector<uint8_t>> raw =
-      zstdDecompress(pool.data.subspan(offset, size), masks * bytes,
-                     fmt::format("{}: pool: layer {}, head {}", file.path(), layer, head));
+  Result<std::vector<uint8_t>> stored = file.read(pool, offset, size);
+  if (!stored)
+    return stored.takeError();
+  Result<std::vector<uint8_t>> raw = zstdDecompress(
+      *stored, masks * bytes, fmt::format("{}: pool: layer {}, head {}", file.path(), layer, head));
   if (!raw)
     return raw.takeError();
 

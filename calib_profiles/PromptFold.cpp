@@ -152,7 +152,7 @@ Status fold(const CountsReader &counts, const PromptReader &record, int fd, Redo
 void cleanUp(const std::string &path) {
   RedoLog::remove(path);
   ::unlink(recordPath(path).c_str());
-  syncFolderOf(path);
+  syncFolder(folderOf(path));
 }
 
 } // namespace
@@ -160,7 +160,6 @@ void cleanUp(const std::string &path) {
 bool hasWaitingPrompt(const std::string &path) { return exists(recordPath(path)); }
 
 Result<bool> foldWaitingPrompt(const std::string &path, uint64_t pieceBytes) {
-  ::unlink(unfinishedRecordPath(path).c_str());
   if (!hasWaitingPrompt(path)) {
     RedoLog::remove(path);
     return false;
@@ -188,7 +187,7 @@ Result<bool> foldWaitingPrompt(const std::string &path, uint64_t pieceBytes) {
   if (counts->kind() != CountsKind::Sums)
     return Error{fmt::format("{}: has mean energies only, to which no prompt can be added", path)};
   const std::vector<std::string> &ids = counts->prompts();
-  if (counts->raw(CountsTensor::PromptIds).size() !=
+  if (counts->bytesOf(CountsTensor::PromptIds) !=
       uint64_t(SiteCounts::kMaxPrompts) * kPromptIdBytes)
     return Error{fmt::format("{}: prompt_ids: has no room for 255 prompts of {} bytes", path,
                              kPromptIdBytes)};

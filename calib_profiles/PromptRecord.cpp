@@ -40,7 +40,6 @@ std::string problemDigest(const CountsReader &counts) {
 } // namespace
 
 std::string recordPath(const std::string &path) { return path + ".prompt"; }
-std::string unfinishedRecordPath(const std::string &path) { return path + ".prompt.part"; }
 
 PromptWriter::PromptWriter(const CountsReader &counts, std::string id, FilePlan plan,
                            PlacedFile file)
@@ -57,7 +56,7 @@ Result<PromptWriter> PromptWriter::create(const CountsReader &counts, const std:
       FilePlan::create(kRecordKey, *document, recordTensors(counts.header()), path);
   if (!plan)
     return plan.takeError();
-  Result<PlacedFile> file = PlacedFile::create(unfinishedRecordPath(counts.path()), path, *plan);
+  Result<PlacedFile> file = PlacedFile::create(path, *plan);
   if (!file)
     return file.takeError();
   return PromptWriter(counts, promptId, plan.take(), file.take());
@@ -125,17 +124,24 @@ Result<PromptReader> PromptReader::open(const std::string &path, const CountsRea
   PromptReader reader(file.take(), counts);
   reader.id = id;
   for (const PlacedTensor &wanted : recordTensors(counts.header())) {
-    Result<TensorView> view = reader.file.tensor(wanted.name, wanted.dtype, wanted.shape);
-    if (!view)
-      return view.takeError();
-    reader.views.push_back(view.take());
+    Result<TensorEntry> entry = reader.file.entry(wanted.name, wanted.dtype, wanted.shape);
+    if (!entry)
+      return entry.takeError();
+    if (reader.tables.size() == Blocks) {
+      reader.blocksEntry = entry.take();
+      continue;
+    }
+    Result<TensorView> table = reader.file.load(*entry);
+    if (!table)
+      return table.takeError();
+    reader.tables.push_back(table.take());
   }
   return reader;
 }
 
 SiteScalars PromptReader::scalars(uint64_t site) const {
-  return {views[Repetition].load<int64_t>(site), views[Kept].load<uint64_t>(site),
-          views[RowMax].load<float>(site)};
+  return {tables[Repetition].load<int64_t>(site), tables[Kept].load<uint64_t>(site),
+          tables[RowMax].load<float>(site)};
 }
 
 Status PromptReader::blocks(uint64_t site, std::vector<uint16_t> &values) const {
@@ -144,13 +150,13 @@ Status PromptReader::blocks(uint64_t site, std::vector<uint16_t> &values) const 
         fmt::format("{}: prompt \"{}\", {}: {}", file.path(), id, counts->siteName(site), what)};
   };
   const uint64_t perSite = uint64_t(counts->layout().blocks) * counts->layout().blocks;
-  const std::span<const uint8_t> bytes =
-      views[Blocks].data.subspan(site * perSite * 2, perSite * 2);
-  const SiteScalars found = scalars(site);
-  if (siteHash(found, {}, bytes, {}) != views[SiteHash].load<uint64_t>(site))
-    return damaged("is damaged: its hash is another");
   values.resize(perSite);
-  std::memcpy(values.data(), bytes.data(), bytes.size());
+  const std::span<uint8_t> bytes(reinterpret_cast<uint8_t *>(values.data()), perSite * 2);
+  if (Status s = file.read(blocksEntry, site * perSite * 2, bytes); !s)
+    return s;
+  const SiteScalars found = scalars(site);
+  if (siteHash(found, {}, bytes, {}) != tables[SiteHash].load<uint64_t>(site))
+    return damaged("is damaged: its hash is another");
   uint64_t kept = 0;
   uint16_t largest = 0;
   for (uint16_t v : values) {

@@ -9,10 +9,8 @@
 
 namespace calibatt {
 
-/// The record that waits beside the counts at `path` to be folded in, and the
-/// one that is being written.
+/// The record that waits beside the counts at `path` to be folded in.
 std::string recordPath(const std::string &path);
-std::string unfinishedRecordPath(const std::string &path);
 
 /// A block of a prompt: packUnits() of its energy, and whether its row's cover keeps it.
 constexpr uint16_t kKeptBit = 0x8000;
@@ -47,7 +45,7 @@ private:
   std::vector<uint8_t> added;
 };
 
-/// A whole record, memory-mapped; sites are checked when they are read.
+/// A whole record; sites are checked when they are read.
 class PromptReader {
 public:
   /// Fails where the record is of other counts.
@@ -65,7 +63,8 @@ private:
   SafetensorsReader file;
   const CountsReader *counts;
   std::string id;
-  std::vector<TensorView> views; // in the order of the plan
+  std::vector<TensorView> tables; // in the order of the plan, without the blocks
+  TensorEntry blocksEntry;
 };
 
 } // namespace calibatt

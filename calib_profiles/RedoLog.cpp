@@ -2,10 +2,11 @@
 #include "calib_profiles/RedoLog.h"
 #include "calib_profiles/PlacedFile.h"
 #include "runtime/format/Hash.h"
-#include "runtime/format/MappedFile.h"
+#include "runtime/format/InputFile.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <fcntl.h>
@@ -41,30 +42,42 @@ Xxh128Digest hashOfPayload(const std::vector<std::span<const uint8_t>> &extents)
 
 struct Entry {
   EntryHeader header;
-  std::vector<std::span<const uint8_t>> extents; // into the file's bytes
+  std::vector<uint8_t> payload;
+  std::vector<std::span<const uint8_t>> extents; // into it
 };
 
-/// The entry of a slot, or nothing where it is torn, or of another change.
-std::optional<Entry> parseEntry(std::span<const uint8_t> bytes, uint64_t change) {
+/// The entry of a slot, or nothing where it is torn, of another change, or larger than the file
+/// that it is for. Fails where it cannot be read.
+Result<std::optional<Entry>> readEntry(const InputFile &file, uint64_t change, uint64_t fileSize) {
+  const std::optional<Entry> none;
   Entry entry;
-  if (bytes.size() < sizeof entry.header)
-    return std::nullopt;
-  std::memcpy(&entry.header, bytes.data(), sizeof entry.header);
-  const EntryHeader &h = entry.header;
+  EntryHeader &h = entry.header;
+  if (file.size() < sizeof h)
+    return none;
+  if (Status s = file.read(0, {reinterpret_cast<uint8_t *>(&h), sizeof h}); !s)
+    return s.takeError();
   if (std::memcmp(h.magic, kMagic, sizeof kMagic) != 0 || h.change != change ||
       h.extents > RedoLog::kMaxExtents ||
       std::memcmp(h.headerHash, hashOf(h).data(), sizeof h.headerHash) != 0)
-    return std::nullopt;
-  bytes = bytes.subspan(sizeof h);
+    return none;
+  uint64_t left = std::min(file.size() - sizeof h, fileSize), bytes = 0;
   for (uint64_t i = 0; i < h.extents; ++i) {
-    if (h.size[i] > bytes.size())
-      return std::nullopt;
-    entry.extents.push_back(bytes.first(h.size[i]));
-    bytes = bytes.subspan(h.size[i]);
+    if (h.size[i] > left - bytes)
+      return none;
+    bytes += h.size[i];
+  }
+  Result<std::vector<uint8_t>> payload = file.read(sizeof h, bytes);
+  if (!payload)
+    return payload.takeError();
+  entry.payload = payload.take();
+  std::span<const uint8_t> rest = entry.payload;
+  for (uint64_t i = 0; i < h.extents; ++i) {
+    entry.extents.push_back(rest.first(h.size[i]));
+    rest = rest.subspan(h.size[i]);
   }
   if (std::memcmp(h.payloadHash, hashOfPayload(entry.extents).data(), sizeof h.payloadHash) != 0)
-    return std::nullopt;
-  return entry;
+    return none;
+  return std::optional<Entry>(std::move(entry));
 }
 
 } // namespace
@@ -105,7 +118,7 @@ Status RedoLog::apply(int fd, uint64_t number, const std::vector<Extent> &extent
   ::close(log);
   if (!failure)
     return failure;
-  syncFolderOf(name); // the file may be new
+  syncFolder(folderOf(name)); // the file may be new
   for (const Extent &extent : extents)
     if (!writeAllAt(fd, extent.offset, extent.bytes))
       return systemFailure(path, "cannot write");
@@ -116,18 +129,19 @@ Status RedoLog::apply(int fd, uint64_t number, const std::vector<Extent> &extent
 
 Result<std::optional<uint64_t>> RedoLog::replay(int fd, uint64_t fileSize) {
   std::optional<Entry> last;
-  MappedFile slots[2];
   for (uint64_t i : {0, 1}) {
     std::error_code ignored;
     if (!std::filesystem::exists(slotPath(path, i), ignored))
       continue;
-    Result<MappedFile> file = MappedFile::open(slotPath(path, i));
+    Result<InputFile> file = InputFile::open(slotPath(path, i));
     if (!file)
       return file.takeError();
-    slots[i] = file.take();
-    std::optional<Entry> entry = parseEntry(slots[i].bytes(), change);
-    if (entry && (!last || entry->header.number > last->header.number)) {
-      last = std::move(entry);
+    Result<std::optional<Entry>> entry = readEntry(*file, change, fileSize);
+    if (!entry)
+      return entry.takeError();
+    std::optional<Entry> &found = *entry;
+    if (found && (!last || found->header.number > last->header.number)) {
+      last = std::move(found);
       slot = 1 - i;
     }
   }

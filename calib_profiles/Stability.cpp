@@ -67,7 +67,10 @@ private:
   Status addCounts(uint32_t layer, uint32_t head, uint32_t step, const BlockMask &mask,
                    std::vector<uint64_t> &frequencies, StabilityMeans &means) const {
     const uint64_t index = counts.siteIndex(layer, head, step);
-    for (uint8_t count : counts.raw(CountsTensor::Count, index)) // checked by the selection
+    Result<std::vector<uint8_t>> kept = counts.raw(CountsTensor::Count, index);
+    if (!kept)
+      return kept.takeError();
+    for (uint8_t count : *kept) // checked by the selection
       ++frequencies[count];
     if (!heldOut)
       return {};

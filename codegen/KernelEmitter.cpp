@@ -206,16 +206,27 @@ std::vector<uint16_t> emittedRowClasses(const Schedule &schedule) {
   return classes;
 }
 
+constexpr const char *kEntry = "extern \"C\" __global__ void __launch_bounds__(384, 1)\n";
+
+static std::string symbolOf(Form form, const std::string &before, const std::string &body) {
+  return fmt::format("calibatt_{}_{}", formName(form), sha256Hex(before + body).substr(0, 16));
+}
+
 std::string kernelSymbol(const KernelPlan &plan) {
   Parts parts = emitParts(plan);
-  return fmt::format("calibatt_{}_{}", formName(plan.form),
-                     sha256Hex(parts.before + parts.body).substr(0, 16));
+  return symbolOf(plan.form, parts.before, parts.body);
 }
 
 std::string emitKernel(const KernelPlan &plan) {
   Parts parts = emitParts(plan);
-  return fmt::format("{}extern \"C\" __global__ void __launch_bounds__(384, 1)\n{}{}", parts.before,
-                     kernelSymbol(plan), parts.body);
+  return parts.before + kEntry + symbolOf(plan.form, parts.before, parts.body) + parts.body;
+}
+
+bool isKernelText(const std::string &text, const std::string &symbol, Form form) {
+  const std::string entry = kEntry + symbol;
+  const size_t at = text.find(entry);
+  return at != std::string::npos &&
+         symbolOf(form, text.substr(0, at), text.substr(at + entry.size())) == symbol;
 }
 
 } // namespace calibatt

@@ -38,5 +38,7 @@ std::string kernelSymbol(const KernelPlan &plan);
 /// The CUDA C++ translation unit of a plan. A pure function: no clock, no
 /// paths, no I/O; equal plans give equal bytes.
 std::string emitKernel(const KernelPlan &plan);
+/// Whether a text is one that emitKernel() gave this symbol, which has a hash of it in it.
+bool isKernelText(const std::string &text, const std::string &symbol, Form form);
 
 } // namespace calibatt

@@ -5,11 +5,11 @@
 #include "codegen/SpecTuning.h"
 #include "compiler/KernelBuild.h"
 #include "runtime/format/AtomicFile.h"
+#include "runtime/format/OutputFolder.h"
 #include "runtime/format/Package.h"
 
 #include <chrono>
 #include <cmath>
-#include <filesystem>
 #include <fmt/format.h>
 
 namespace calibatt {
@@ -93,17 +93,12 @@ DenseKernel denseKernel(const Problem &problem, const AttentionSpec &spec,
 }
 
 Status dumpSources(const std::string &folder, const std::vector<KernelSource> &sources) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  for (const KernelSource &source : sources) {
-    auto file = AtomicFile::create(fmt::format("{}/{}.cu", folder, source.symbol));
-    if (!file)
-      return file.takeError();
-    if (Status status = file->write(source.cuda); !status)
+  auto out = OutputFolder::make(folder);
+  if (!out)
+    return out.takeError();
+  for (const KernelSource &source : sources)
+    if (Status status = out->write(source.symbol + ".cu", source.cuda); !status)
       return status;
-    if (Status status = file->commit(); !status)
-      return status;
-  }
   return {};
 }
 
@@ -184,8 +179,6 @@ Result<CompileReport> compileCalibration(const CalibrationShape &shape,
   writer.setDenseKernel(kernel);
   for (uint32_t head = 0; head < problem->heads; ++head)
     writer.setRoute(0, head, 0, kernel);
-  if (Status status = writer.write(options.output); !status)
-    return status.takeError();
 
   CompileReport report;
   report.output = options.output;
@@ -204,10 +197,14 @@ Result<CompileReport> compileCalibration(const CalibrationShape &shape,
   report.kernels.push_back(std::move(summary));
   report.dataImages = 1;
   report.dataBytes = dense.data.size();
-  std::error_code ignored;
-  report.packageBytes = std::filesystem::file_size(options.output, ignored);
-  report.totalSeconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  report.compileSeconds = report.totalSeconds;
+  auto written = [&](uint64_t bytes) {
+    report.packageBytes = bytes;
+    report.totalSeconds = std::chrono::duration<double>(Clock::now() - begin).count();
+    report.compileSeconds = report.totalSeconds;
+    return events.beforeOutput ? events.beforeOutput(report) : Status();
+  };
+  if (Status status = writer.write(options.output, written); !status)
+    return status.takeError();
   return report;
 }
 

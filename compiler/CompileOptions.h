@@ -1,6 +1,7 @@
 // The switches of one compile, as the command line has them; no MLIR in here.
 #pragma once
 
+#include "runtime/format/Result.h"
 #include "runtime/format/ScheduleLayout.h"
 
 #include <atomic>
@@ -39,6 +40,8 @@ struct CompileOptions {
 
 /// What a compile tells while it runs. All may be called from any thread, and from
 /// several at a time. Remarks are in the report too.
+struct CompileReport;
+
 struct CompileEvents {
   std::function<void(std::string_view phase, size_t done, size_t total)> progress;
   /// Warnings of the passes name file, layer, head and step.
@@ -46,6 +49,9 @@ struct CompileEvents {
   std::function<void(const std::string &line)> remark; ///< of the whole compile, or a code image
   /// Of a pass, naming layer and head: a model may have thousands.
   std::function<void(const std::string &line)> layerRemark;
+  /// The package is on the disk, and only its name is missing: time to write what belongs to it.
+  /// Where this fails, the package does not appear. Not in a dry run.
+  std::function<Status(const CompileReport &)> beforeOutput;
   const std::atomic<bool> *cancel = nullptr; ///< set: fail soon with "interrupted"
 
   bool cancelled() const { return cancel && cancel->load(); }

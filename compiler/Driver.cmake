@@ -6,6 +6,7 @@ add_library(calibatt_compiler STATIC
   KernelBuild.cpp
   KernelCache.cpp
   LayerCache.cpp
+  LayerEntry.cpp
   LayerLowering.cpp
   MemoryGate.cpp
   Shards.cpp)

@@ -2,13 +2,14 @@
 #include "compiler/Driver.h"
 
 #include "calib_profiles/Profile.h"
+#include "compiler/CacheNotes.h"
 #include "compiler/CostModel.h"
 #include "compiler/KernelBuild.h"
 #include "compiler/LayerCache.h"
 #include "compiler/MemoryGate.h"
 #include "compiler/Shards.h"
-#include "runtime/format/AtomicFile.h"
 #include "runtime/format/OrderedPool.h"
+#include "runtime/format/OutputFolder.h"
 #include "runtime/format/PackageRemarks.h"
 #include "runtime/format/Quantity.h"
 
@@ -49,15 +50,6 @@ Problem problemOf(const ProfileHeader &header) {
   return problem;
 }
 
-Status writeText(const std::string &path, const std::string &text) {
-  auto file = AtomicFile::create(path);
-  if (!file)
-    return file.takeError();
-  if (Status status = file->write(text); !status)
-    return status;
-  return file->commit();
-}
-
 /// One compile: options, and what has been made so far.
 class Compile {
 public:
@@ -71,7 +63,7 @@ private:
   Result<LoweredLayer> lowerThroughCache(uint32_t layer);
   void tell(const LoweredLayer &lowered) const;
   Status lower();
-  Status dumpIr(const LoweredLayer &lowered, const std::string &name) const;
+  Status dumpIr(const LoweredLayer &lowered, const std::string &name);
   Status takeLayer(uint32_t layer, LoweredLayer lowered);
   std::vector<uint32_t> takeSchedules(std::vector<StoredSchedule> schedules);
   Result<uint32_t> takeKernel(LayerKernel kernel, const std::vector<uint32_t> &schedules,
@@ -90,6 +82,8 @@ private:
   std::vector<uint32_t> ours; ///< the layers to compile, ascending
   std::atomic<uint32_t> cachedLayers{0};
   std::atomic<bool> cacheFailed{false};
+  CacheNotes cacheNotes;
+  std::optional<OutputFolder> dump;
   std::optional<PackageWriter> writer;                ///< in a dry run only for what it counts
   std::vector<KernelSource> sources;                  ///< distinct
   std::unordered_map<std::string, uint32_t> sourceOf; ///< by symbol
@@ -121,11 +115,10 @@ Status Compile::prepare() {
     return opened.takeError();
   profile.emplace(opened.take());
   if (!options.dumpFolder.empty()) {
-    std::error_code error;
-    fs::create_directories(options.dumpFolder, error);
-    if (error)
-      return Error{
-          fmt::format("{}: cannot make the folder: {}", options.dumpFolder, error.message())};
+    auto folder = OutputFolder::make(options.dumpFolder);
+    if (!folder)
+      return folder.takeError();
+    dump.emplace(folder.take());
   }
   const ProfileHeader &header = profile->header();
   report.profile = options.profile;
@@ -227,10 +220,8 @@ Result<uint32_t> Compile::takeKernel(LayerKernel kernel, const std::vector<uint3
     code.predictedBytes = kernel.predictedCodeBytes;
     code.predictedSeconds = kernel.predictedSeconds;
     report.codes.push_back(std::move(code));
-    if (!options.dumpFolder.empty())
-      if (Status s =
-              writeText(fmt::format("{}/{}.cu", options.dumpFolder, kernel.symbol), kernel.cuda);
-          !s)
+    if (dump)
+      if (Status s = dump->write(kernel.symbol + ".cu", kernel.cuda); !s)
         return s.takeError();
     sources.push_back({kernel.symbol, std::move(kernel.cuda), kernel.form, kernel.dynamicSmem,
                        kernel.persistent});
@@ -260,11 +251,11 @@ Result<uint32_t> Compile::takeKernel(LayerKernel kernel, const std::vector<uint3
   return uint32_t(records.size() - 1);
 }
 
-Status Compile::dumpIr(const LoweredLayer &lowered, const std::string &name) const {
-  if (options.dumpFolder.empty())
+Status Compile::dumpIr(const LoweredLayer &lowered, const std::string &name) {
+  if (!dump)
     return {};
   auto text = irText(lowered);
-  return text ? writeText(options.dumpFolder + "/" + name, *text) : Status(text.takeError());
+  return text ? dump->write(name, *text) : Status(text.takeError());
 }
 
 Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
@@ -309,8 +300,10 @@ Result<LoweredLayer> Compile::lowerThroughCache(uint32_t layer) {
   auto key = LayerCache::key(*profile, layer, options);
   if (!key)
     return key.takeError();
+  std::string problem;
   auto find = [&] {
-    auto found = layers->find(*key);
+    problem.clear();
+    auto found = layers->find(*key, *profile, layer, options, &problem);
     cachedLayers += found.has_value();
     return found;
   };
@@ -321,6 +314,7 @@ Result<LoweredLayer> Compile::lowerThroughCache(uint32_t layer) {
     return std::move(*found);
   if (events.cancelled())
     return Error{"interrupted"};
+  cacheNotes.add(problem);
   auto lowered = lowerLayer(*profile, layer, options);
   // The package does not need the cache: a full disk there costs time, not the compile. Told once.
   if (lowered)
@@ -363,6 +357,7 @@ Status Compile::lower() {
   if (!status)
     return status;
   report.cachedLayers = cachedLayers;
+  cacheNotes.tell("layer", events);
   uint64_t all = uint64_t(report.layers) * report.heads * report.steps, repetitive = 0;
   for (uint32_t layer : ours)
     for (uint32_t head = 0; head < report.heads; ++head)
@@ -442,12 +437,16 @@ Result<CompileReport> Compile::run() {
     report.compileSeconds = secondsSince(compiling);
     if (events.cancelled())
       return Error{"interrupted"};
-    if (Status status = writer->write(options.output); !status)
+    auto written = [&](uint64_t bytes) {
+      report.packageBytes = bytes;
+      report.totalSeconds = secondsSince(begin);
+      return events.beforeOutput ? events.beforeOutput(report) : Status();
+    };
+    if (Status status = writer->write(options.output, written); !status)
       return status.takeError();
-    std::error_code ignored;
-    report.packageBytes = fs::file_size(options.output, ignored);
   }
-  report.totalSeconds = secondsSince(begin);
+  if (options.dryRun)
+    report.totalSeconds = secondsSince(begin);
   return std::move(report);
 }
 

@@ -5,6 +5,7 @@
 #include "codegen/DeviceLibrary.h"
 #include "codegen/Fatbin.h"
 #include "codegen/TargetInfo.h"
+#include "compiler/CacheNotes.h"
 #include "compiler/KernelCache.h"
 #include "compiler/MemoryGate.h"
 #include "runtime/format/Hash.h"
@@ -65,15 +66,15 @@ Result<KernelBuild> KernelBuild::open(const CompileOptions &options) {
   auto fatbins = FatbinWriter::load();
   if (!fatbins)
     return fatbins.takeError();
-  std::optional<KernelCache> cache;
+  std::optional<ContentStore> store;
   if (!options.cacheFolder.empty()) {
     auto opened = ContentStore::open(options.cacheFolder);
     if (!opened)
       return opened.takeError();
-    cache.emplace(opened.take());
+    store.emplace(opened.take());
   }
   auto impl = std::make_unique<Impl>(
-      Impl{target.take(), compiler.take(), fatbins.take(), std::move(cache), {}, {}, {}});
+      Impl{target.take(), compiler.take(), fatbins.take(), std::nullopt, {}, {}, {}});
   impl->toolchain = fmt::format("NVRTC {}, {}", impl->compiler.version(), impl->fatbins.version());
   impl->description =
       fmt::format("{}\n{}\n{}\n{}\n", impl->toolchain, impl->target.name,
@@ -81,6 +82,8 @@ Result<KernelBuild> KernelBuild::open(const CompileOptions &options) {
   Sha256 hash;
   hash.update(impl->description);
   impl->digest = toHex(hash.finish());
+  if (store)
+    impl->cache.emplace(std::move(*store), impl->description, impl->target.name);
   return KernelBuild(std::move(impl));
 }
 
@@ -115,7 +118,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
   struct Built {
     CodeImage image;
     bool cached = false;
-    std::string warning;
+    std::string warning, problem;
   };
   MemoryGate memory(availableMemory() / 8 * 7);
   std::atomic<bool> told{false};
@@ -123,10 +126,10 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
     if (events.cancelled())
       return Error{"interrupted"};
     const KernelSource &source = sources[index];
-    std::string key = KernelCache::key(source.cuda, impl->description);
     Built built;
     auto find = [&] {
-      if (auto found = impl->cache->find(key); found && found->symbol == source.symbol) {
+      built.problem.clear();
+      if (auto found = impl->cache->find(source, &built.problem)) {
         built.image = std::move(*found);
         built.cached = true;
       }
@@ -134,7 +137,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
     };
     ContentStore::Lock alone; // until the entry is there
     if (impl->cache && !find()) {
-      alone = impl->cache->lock(key, events.cancel);
+      alone = impl->cache->lock(source, events.cancel);
       find(); // who had the lock may have compiled it
     }
     if (events.cancelled())
@@ -150,7 +153,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
       // The package does not need the cache: a full disk there costs time, not the compile. It
       // would fail for every kernel, so that it is told once.
       if (impl->cache)
-        if (Status stored = impl->cache->put(key, built.image); !stored && !told.exchange(true))
+        if (Status stored = impl->cache->put(source, built.image); !stored && !told.exchange(true))
           built.warning = fmt::format("cache: {}; kernels that cannot be kept there are compiled "
                                       "again next time",
                                       stored.message());
@@ -160,9 +163,11 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
     return built;
   };
   KernelBuildResult result;
+  CacheNotes notes;
   Status status = runOrdered(sources.size(), jobs, build, [&](size_t index, Built built) -> Status {
     result.cached += built.cached;
     result.images.push_back(std::move(built.image));
+    notes.add(built.problem);
     if (!built.warning.empty() && events.warning)
       events.warning(built.warning);
     if (events.progress)
@@ -171,6 +176,7 @@ Result<KernelBuildResult> KernelBuild::compile(const std::vector<KernelSource> &
   });
   if (!status)
     return status.takeError();
+  notes.tell("kernel", events);
   return result;
 }
 

@@ -1,6 +1,9 @@
-// An entry: length of a JSON header, the header with the numbers, fatbin, PTX.
+// An entry: length of a JSON header, the header with what it was made from and the numbers, fatbin,
+// PTX.
 #include "compiler/KernelCache.h"
 
+#include "codegen/CubinSections.h"
+#include "runtime/format/CubinPatch.h"
 #include "runtime/format/Hash.h"
 #include "runtime/format/Json.h"
 
@@ -13,41 +16,27 @@ namespace {
 
 constexpr const char *kKind = "kernel";
 /// Part of every key: entries of another layout are not found.
-constexpr const char *kLayout = "kernel 1";
+constexpr const char *kLayout = "kernel 2";
 /// A longer header is not one of ours.
 constexpr uint32_t kMaxHeaderBytes = 1 << 16;
 
-} // namespace
-
-std::string KernelCache::key(const std::string &source, const std::string &toolchain) {
-  Sha256 hash;
-  hash.update(fmt::format("{}\n{}\n", kLayout, toolchain.size()));
-  hash.update(toolchain);
-  hash.update(source);
-  return toHex(hash.finish());
-}
-
-ContentStore::Lock KernelCache::lock(const std::string &key,
-                                     const std::atomic<bool> *cancel) const {
-  return store.lock(kKind, key, cancel);
-}
-
-std::optional<CodeImage> KernelCache::find(const std::string &key) const {
-  std::optional<std::vector<uint8_t>> entry = store.get(kKind, key);
+/// Whole, before any comparison with the source.
+Result<CodeImage> parse(std::span<const uint8_t> entry, const std::string &madeFrom) {
   uint32_t headerBytes = 0;
-  if (!entry || entry->size() < sizeof headerBytes)
-    return std::nullopt;
-  std::memcpy(&headerBytes, entry->data(), sizeof headerBytes);
-  std::span<const uint8_t> rest = std::span(*entry).subspan(sizeof headerBytes);
+  if (entry.size() < sizeof headerBytes)
+    return Error{"is too short"};
+  std::memcpy(&headerBytes, entry.data(), sizeof headerBytes);
+  std::span<const uint8_t> rest = entry.subspan(sizeof headerBytes);
   if (headerBytes > kMaxHeaderBytes || headerBytes > rest.size())
-    return std::nullopt;
-  auto json = parseJson({reinterpret_cast<const char *>(rest.data()), headerBytes}, "cache entry");
-  if (!json || !json->is_object())
-    return std::nullopt;
+    return Error{"is too short for its header"};
+  auto json = parseJson({reinterpret_cast<const char *>(rest.data()), headerBytes}, "header");
+  if (!json)
+    return json.takeError();
   rest = rest.subspan(headerBytes);
-
-  JsonFields fields(*json, "cache entry");
+  JsonFields fields(*json, "header");
   CodeImage image;
+  if (fields.string("made_from") != madeFrom)
+    fields.fail("is of another source or toolchain");
   image.symbol = fields.string("symbol");
   image.arch = fields.string("arch");
   image.form = Form(fields.u32("form", 0, uint32_t(Form::Table)));
@@ -58,15 +47,72 @@ std::optional<CodeImage> KernelCache::find(const std::string &key) const {
   image.dynamicSmem = fields.u32("dynamic_smem");
   image.codeBytes = fields.u32("code_bytes");
   uint64_t fatbin = fields.integer("fatbin_bytes", 1, rest.size());
-  if (!fields.status())
-    return std::nullopt;
+  if (Status status = fields.status(); !status)
+    return status.takeError();
   image.fatbin.assign(rest.begin(), rest.begin() + ptrdiff_t(fatbin));
   image.ptx.assign(rest.begin() + ptrdiff_t(fatbin), rest.end());
   return image;
 }
 
-Status KernelCache::put(const std::string &key, const CodeImage &image) const {
-  auto header = writeJson({{"symbol", image.symbol},
+} // namespace
+
+std::string KernelCache::madeFrom(const KernelSource &source) const {
+  Sha256 hash;
+  hash.update(source.cuda);
+  return fmt::format("{}\nsource {}\n{}\n{}", kLayout, toHex(hash.finish()), arch, toolchain);
+}
+
+std::string KernelCache::key(const KernelSource &source) const {
+  Sha256 hash;
+  hash.update(madeFrom(source));
+  return toHex(hash.finish());
+}
+
+ContentStore::Lock KernelCache::lock(const KernelSource &source,
+                                     const std::atomic<bool> *cancel) const {
+  return store.lock(kKind, key(source), cancel);
+}
+
+/// That the image is one of this source, as far as can be told without compiling it.
+Status KernelCache::check(const CodeImage &image, const KernelSource &source) const {
+  if (image.symbol != source.symbol || image.arch != arch || image.form != source.form ||
+      image.dynamicSmem != source.dynamicSmem)
+    return Error{fmt::format("is {} for {} ({}, {} bytes of shared memory), wanted {} for {} ({}, "
+                             "{} bytes)",
+                             shownName(image.symbol), shownName(image.arch), formName(image.form),
+                             image.dynamicSmem, source.symbol, arch, formName(source.form),
+                             source.dynamicSmem)};
+  auto cubin = findCubin(image.fatbin);
+  if (!cubin)
+    return cubin.takeError();
+  auto codeBytes = cubinCodeBytes(*cubin, source.symbol);
+  if (!codeBytes)
+    return codeBytes.takeError();
+  if (*codeBytes != image.codeBytes)
+    return Error{fmt::format("has {} bytes of code, but says {}", *codeBytes, image.codeBytes)};
+  for (const std::string &wanted : {".entry " + source.symbol, ".target " + arch})
+    if (image.ptx.find(wanted) == std::string::npos)
+      return Error{fmt::format("its PTX has no \"{}\"", wanted)};
+  return {};
+}
+
+std::optional<CodeImage> KernelCache::find(const KernelSource &source, std::string *problem) const {
+  const std::string key = this->key(source);
+  std::optional<std::vector<uint8_t>> entry = store.get(kKind, key, problem);
+  if (!entry)
+    return std::nullopt;
+  auto image = parse(*entry, madeFrom(source));
+  Status status = image ? check(*image, source) : Status(image.takeError());
+  if (status)
+    return image.take();
+  if (problem)
+    *problem = fmt::format("{}: {}", store.path(kKind, key), status.message());
+  return std::nullopt;
+}
+
+Status KernelCache::put(const KernelSource &source, const CodeImage &image) const {
+  auto header = writeJson({{"made_from", madeFrom(source)},
+                           {"symbol", image.symbol},
                            {"arch", image.arch},
                            {"form", uint32_t(image.form)},
                            {"registers", image.registers},
@@ -85,7 +131,7 @@ Status KernelCache::put(const std::string &key, const CodeImage &image) const {
   entry.insert(entry.end(), header->begin(), header->end());
   entry.insert(entry.end(), image.fatbin.begin(), image.fatbin.end());
   entry.insert(entry.end(), image.ptx.begin(), image.ptx.end());
-  return store.put(kKind, key, entry);
+  return store.put(kKind, key(source), entry);
 }
 
 } // namespace calibatt

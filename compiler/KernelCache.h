@@ -1,6 +1,7 @@
 // Compiled kernels on disk, found by what they were made from.
 #pragma once
 
+#include "compiler/KernelBuild.h"
 #include "runtime/format/ContentStore.h"
 #include "runtime/format/Package.h"
 
@@ -9,25 +10,31 @@
 
 namespace calibatt {
 
-/// The entries of kind "kernel" of a store.
+/// The entries of kind "kernel" of a store, for one toolchain and architecture.
 class KernelCache {
 public:
-  explicit KernelCache(ContentStore store) : store(std::move(store)) {}
+  /// `toolchain` describes everything besides the source that shapes the code: compiler, options,
+  /// device library.
+  KernelCache(ContentStore store, std::string toolchain, std::string arch)
+      : store(std::move(store)), toolchain(std::move(toolchain)), arch(std::move(arch)) {}
 
-  /// SHA-256 over the source and the description of everything else that
-  /// shapes the code (compiler, options, device library), lower-case hex.
-  static std::string key(const std::string &source, const std::string &toolchain);
+  /// SHA-256 over the toolchain and the source, lower-case hex.
+  std::string key(const KernelSource &source) const;
 
-  /// The image, without `cuda`. A missing or damaged entry, or one of another
-  /// format, is a miss.
-  std::optional<CodeImage> find(const std::string &key) const;
+  /// The image of a source, without `cuda`. What is there and is not that, whole, is a miss, and
+  /// `problem` is told what it is: damaged, of other facts, or a cubin without this kernel.
+  std::optional<CodeImage> find(const KernelSource &source, std::string *problem = nullptr) const;
   /// Appears whole or not at all, in place of what was there.
-  Status put(const std::string &key, const CodeImage &image) const;
+  Status put(const KernelSource &source, const CodeImage &image) const;
   /// Held by whoever compiles the kernel: see ContentStore::lock().
-  ContentStore::Lock lock(const std::string &key, const std::atomic<bool> *cancel) const;
+  ContentStore::Lock lock(const KernelSource &source, const std::atomic<bool> *cancel) const;
 
 private:
+  std::string madeFrom(const KernelSource &source) const;
+  Status check(const CodeImage &image, const KernelSource &source) const;
+
   ContentStore store;
+  std::string toolchain, arch;
 };
 
 } // namespace calibatt

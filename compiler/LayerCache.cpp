@@ -1,13 +1,15 @@
-// An entry: length of a JSON header, the header, and the bulk it tells the sizes of:
-// the frames of the schedules and of the IR, launch orders, sources.
+// Keys, and whether what was found is what its key promises.
 #include "compiler/LayerCache.h"
+#include "compiler/LayerEntry.h"
 
 #include "calib_profiles/Profile.h"
 #include "runtime/format/Hash.h"
+#include "runtime/format/InputFile.h"
 #include "runtime/format/Json.h"
-#include "runtime/format/MappedFile.h"
+#include "runtime/format/PackageTables.h"
+#include "runtime/format/ScheduleDecoder.h"
 
-#include <cstring>
+#include <cmath>
 #include <fmt/format.h>
 
 namespace calibatt {
@@ -16,196 +18,136 @@ namespace {
 
 constexpr const char *kKind = "layer";
 /// Raised when what an entry holds changes.
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 
 /// SHA-256 of this program: whoever changes a pass must not find what another made.
 const Result<std::string> &programDigest() {
   static const Result<std::string> digest = []() -> Result<std::string> {
-    auto file = MappedFile::open("/proc/self/exe");
+    auto file = InputFile::open("/proc/self/exe");
     if (!file)
       return file.takeError();
-    return toHex(sha256(file->bytes()));
+    auto hash = file->sha256();
+    if (!hash)
+      return hash.takeError();
+    return toHex(*hash);
   }();
   return digest;
 }
 
-Json frameJson(const CompressedItem &item) {
-  return {{"frame", item.frameBytes}, {"padded", item.frame.size()}, {"raw", item.rawBytes}};
+/// Blocks of a site's mask.
+uint64_t keptBlocks(const ProfileReader &profile, uint32_t layer, uint32_t head, uint32_t step) {
+  const uint64_t blocks = profile.header().blocks();
+  return uint64_t(
+      std::llround(double(profile.stats(layer, head, step).density) * double(blocks * blocks)));
 }
 
-/// Takes what a header describes from the bytes behind it.
-class Bulk {
+/// Holds a layer that was found against the profile and the options that it is wanted for: what
+/// would make the package wrong, or writing it fail. What its masks are is not decoded again.
+class LayerCheck {
 public:
-  explicit Bulk(std::span<const uint8_t> bytes) : rest(bytes) {}
+  LayerCheck(const LoweredLayer &lowered, const ProfileReader &profile, uint32_t layer,
+             const CompileOptions &options)
+      : lowered(lowered), profile(profile), header(profile.header()), layer(layer),
+        options(options) {}
 
-  std::span<const uint8_t> take(uint64_t bytes) {
-    if (bytes > rest.size()) {
-      good = false;
-      return {};
-    }
-    std::span<const uint8_t> taken = rest.first(bytes);
-    rest = rest.subspan(bytes);
-    return taken;
+  Status check() const {
+    if (Status status = checkReferences(); !status)
+      return status;
+    for (size_t i = 0; i < lowered.kernels.size(); ++i)
+      if (std::string wrong = wrongWith(lowered.kernels[i]); !wrong.empty())
+        return Error{fmt::format("kernel {}: {}", i, wrong)};
+    return checkRoutes();
   }
-  CompressedItem frame(JsonFields &fields) {
-    std::span<const uint8_t> bytes = take(fields.integer("padded"));
-    CompressedItem item{{bytes.begin(), bytes.end()}, 0, fields.integer("raw")};
-    item.frameBytes = fields.integer("frame", 0, bytes.size());
-    return item;
-  }
-  bool isUsedUp() const { return good && rest.empty(); }
 
 private:
-  std::span<const uint8_t> rest;
-  bool good = true;
-};
-
-void append(std::vector<uint8_t> &out, std::span<const uint8_t> bytes) {
-  out.insert(out.end(), bytes.begin(), bytes.end());
-}
-std::span<const uint8_t> bytesOf(const std::string &text) {
-  return {reinterpret_cast<const uint8_t *>(text.data()), text.size()};
-}
-std::span<const uint8_t> bytesOf(const std::vector<uint16_t> &values) {
-  return {reinterpret_cast<const uint8_t *>(values.data()), values.size() * sizeof(uint16_t)};
-}
-
-/// Kernels with the same code name the same source.
-Json kernelsJson(const LoweredLayer &layer, Json &sources, std::vector<uint8_t> &bulk) {
-  std::map<std::string, size_t> sourceOf;
-  Json kernels = Json::array();
-  for (const LayerKernel &kernel : layer.kernels) {
-    auto [source, isNew] = sourceOf.try_emplace(kernel.symbol, sourceOf.size());
-    if (isNew) {
-      sources.push_back({{"symbol", kernel.symbol}, {"bytes", kernel.cuda.size()}});
-      append(bulk, bytesOf(kernel.cuda));
+  Status checkReferences() const {
+    std::vector<uint32_t> depth;
+    for (const StoredSchedule &schedule : lowered.schedules) {
+      depth.push_back(schedule.reference == kWholeSchedule ? 0 : depth[schedule.reference] + 1);
+      if (depth.back() > kMaxScheduleDepth)
+        return Error{fmt::format("schedule {} is {} references away from a whole one",
+                                 depth.size() - 1, depth.back())};
     }
-    append(bulk, bytesOf(kernel.order));
+    return {};
+  }
+
+  std::string wrongWith(const LayerKernel &kernel) const {
     const KernelRecord &record = kernel.record;
-    kernels.push_back({{"source", source->second},
-                       {"form", uint32_t(kernel.form)},
-                       {"dynamic_smem", kernel.dynamicSmem},
-                       {"persistent", kernel.persistent},
-                       {"schedule", kernel.schedule},
-                       {"data_bytes", kernel.dataBytes},
-                       {"order", kernel.order.size()},
-                       {"order_rule", uint32_t(record.orderRule)},
-                       {"layer", record.layer},
-                       {"step", record.step},
-                       {"head_base", record.headBase},
-                       {"heads", record.heads},
-                       {"visits", record.visits},
-                       {"micros", record.predictedMicros},
-                       {"reason", record.reason},
-                       {"code_bytes", kernel.predictedCodeBytes},
-                       {"seconds", kernel.predictedSeconds}});
-  }
-  return kernels;
-}
-
-std::vector<LayerKernel> readKernels(JsonFields &layer, const Json &sources, Bulk &bulk) {
-  std::vector<std::string> cuda(sources.size());
-  std::vector<LayerKernel> kernels;
-  for (const Json &entry : layer.array("kernels")) {
-    JsonFields fields(entry, "kernel");
-    LayerKernel kernel;
-    const uint32_t source = fields.u32("source");
-    if (source >= sources.size()) {
-      layer.fail("a kernel has no source");
-      break;
+    if (!isKernelText(kernel.cuda, kernel.symbol, kernel.form))
+      return fmt::format("its text is not that of {}", shownName(kernel.symbol));
+    if (record.layer != layer || record.step >= header.stepCount())
+      return fmt::format("is of layer {}, step {}", record.layer, record.step);
+    if (record.heads == 0 || record.heads > header.heads ||
+        record.headBase > header.heads - record.heads || (options.perHead && record.heads != 1))
+      return fmt::format("covers {} heads from {} on", record.heads, record.headBase);
+    const bool needsData = kernel.form == Form::Runs || kernel.form == Form::Table;
+    if (needsData != (kernel.schedule != kNone))
+      return "has a schedule where there is none to be, or none";
+    if (needsData) {
+      const StoredSchedule &schedule = lowered.schedules[kernel.schedule];
+      if (schedule.form != kernel.form || schedule.tokens != header.tokens() ||
+          schedule.heads != record.heads || schedule.visits != record.visits ||
+          schedule.imageBytes != kernel.dataBytes)
+        return fmt::format("schedule {} is another kernel's", kernel.schedule);
     }
-    JsonFields text(sources[source], "source");
-    kernel.symbol = text.string("symbol");
-    if (cuda[source].empty()) {
-      std::span<const uint8_t> bytes = bulk.take(text.integer("bytes", 1));
-      cuda[source].assign(bytes.begin(), bytes.end());
+    if (record.orderRule != TileOrder::Stored)
+      return needsData && kernel.order.empty() ? "" : "has a rule for its order and none to apply";
+    Status order = checkOrder(kernel.order, uint64_t(record.heads) * header.blocks(), "order");
+    return order ? "" : order.message();
+  }
+
+  /// Every site once, by a kernel that has its head and as many visits as its masks have blocks.
+  Status checkRoutes() const {
+    const uint32_t steps = header.stepCount();
+    std::vector<bool> routed(size_t(header.heads) * steps);
+    for (const SiteRoute &route : lowered.routes) {
+      auto wrong = [&](const std::string &what) {
+        return Error{fmt::format("head {}, step {}: {}", route.head, route.step, what)};
+      };
+      if (route.head >= header.heads || route.step >= steps)
+        return wrong("is no site");
+      const size_t site = size_t(route.head) * steps + route.step;
+      if (routed[site])
+        return wrong("has two kernels");
+      routed[site] = true;
+      const KernelRecord &record = lowered.kernels[route.kernel].record;
+      if (route.head < record.headBase || route.head - record.headBase >= record.heads)
+        return wrong(fmt::format("its kernel covers heads {} to {}", record.headBase,
+                                 record.headBase + record.heads - 1));
+      if (route.head == record.headBase)
+        if (Status status = checkVisits(record, route.step); !status)
+          return status;
     }
-    kernel.cuda = cuda[source];
-    std::span<const uint8_t> order = bulk.take(fields.integer("order", 0, 1 << 16) * 2);
-    kernel.order.resize(order.size() / 2);
-    if (!order.empty())
-      std::memcpy(kernel.order.data(), order.data(), order.size());
-    kernel.form = Form(fields.u32("form", 0, uint32_t(Form::Table)));
-    kernel.dynamicSmem = fields.u32("dynamic_smem");
-    kernel.persistent = fields.boolean("persistent");
-    kernel.schedule = fields.u32("schedule");
-    kernel.dataBytes = fields.integer("data_bytes");
-    kernel.predictedCodeBytes = fields.integer("code_bytes");
-    kernel.predictedSeconds = fields.number("seconds");
-    KernelRecord &record = kernel.record;
-    record.orderRule = TileOrder(fields.u32("order_rule", 0, uint32_t(TileOrder::Longest)));
-    record.layer = fields.u32("layer");
-    record.step = fields.u32("step");
-    record.headBase = fields.u32("head_base");
-    record.heads = fields.u32("heads");
-    record.visits = fields.integer("visits");
-    record.predictedMicros = float(fields.number("micros"));
-    record.reason = fields.string("reason");
-    if (!fields.status() || !text.status())
-      layer.fail("a kernel is not whole");
-    kernels.push_back(std::move(kernel));
+    if (lowered.routes.size() != routed.size())
+      return Error{
+          fmt::format("has kernels for {} sites of {}", lowered.routes.size(), routed.size())};
+    return {};
   }
-  return kernels;
-}
 
-Json schedulesJson(const LoweredLayer &layer, std::vector<uint8_t> &bulk) {
-  Json schedules = Json::array();
-  for (const StoredSchedule &schedule : layer.schedules) {
-    Json entry = frameJson(schedule.content);
-    entry.update({{"reference", schedule.reference},
-                  {"form", uint32_t(schedule.form)},
-                  {"tokens", schedule.tokens},
-                  {"heads", schedule.heads},
-                  {"visits", schedule.visits},
-                  {"image_bytes", schedule.imageBytes}});
-    schedules.push_back(std::move(entry));
-    append(bulk, schedule.content.frame);
-    append(bulk, schedule.imageHash);
-  }
-  return schedules;
-}
-
-std::vector<StoredSchedule> readSchedules(JsonFields &layer, Bulk &bulk) {
-  std::vector<StoredSchedule> schedules;
-  for (const Json &entry : layer.array("schedules")) {
-    JsonFields fields(entry, "schedule");
-    StoredSchedule schedule;
-    schedule.content = bulk.frame(fields);
-    schedule.reference = fields.u32("reference");
-    schedule.form = Form(fields.u32("form", 0, uint32_t(Form::Table)));
-    schedule.tokens = fields.u32("tokens");
-    schedule.heads = fields.u32("heads");
-    schedule.visits = fields.integer("visits");
-    schedule.imageBytes = fields.integer("image_bytes");
-    std::span<const uint8_t> hash = bulk.take(schedule.imageHash.size());
-    if (!fields.status() || hash.empty() ||
-        (schedule.reference != kWholeSchedule && schedule.reference >= schedules.size()))
-      layer.fail("a schedule is not whole");
-    else
-      std::memcpy(schedule.imageHash.data(), hash.data(), hash.size());
-    schedules.push_back(std::move(schedule));
-  }
-  return schedules;
-}
-
-std::vector<SiteRoute> readRoutes(JsonFields &layer, size_t kernels) {
-  std::vector<SiteRoute> routes;
-  const Json &numbers = layer.array("routes");
-  for (size_t i = 0; i + 2 < numbers.size(); i += 3) {
-    if (!numbers[i].is_number_unsigned() || !numbers[i + 1].is_number_unsigned() ||
-        !numbers[i + 2].is_number_unsigned() || numbers[i + 2].get<size_t>() >= kernels) {
-      layer.fail("a route is none");
-      break;
+  Status checkVisits(const KernelRecord &record, uint32_t step) const {
+    uint64_t blocks = 0;
+    for (uint32_t head = record.headBase; head < record.headBase + record.heads; ++head) {
+      if (profile.isRepetitive(layer, head, step))
+        return {}; // computes some rows of a dense mask
+      blocks += keptBlocks(profile, layer, head, step);
     }
-    routes.push_back({numbers[i], numbers[i + 1], numbers[i + 2]});
+    if (options.shareStepsTau > 0 ? record.visits >= blocks : record.visits == blocks)
+      return {};
+    return Error{
+        fmt::format("step {}: a kernel has {} visits for {} blocks", step, record.visits, blocks)};
   }
-  return routes;
-}
+
+  const LoweredLayer &lowered;
+  const ProfileReader &profile;
+  const ProfileHeader &header;
+  uint32_t layer;
+  const CompileOptions &options;
+};
 
 } // namespace
 
-Result<std::string> LayerCache::key(const ProfileReader &profile, uint32_t layer,
-                                    const CompileOptions &options) {
+Result<LayerKey> LayerCache::key(const ProfileReader &profile, uint32_t layer,
+                                 const CompileOptions &options) {
   auto content = profile.layerDigest(layer);
   if (!content)
     return content.takeError();
@@ -227,72 +169,35 @@ Result<std::string> LayerCache::key(const ProfileReader &profile, uint32_t layer
         options.shareStepsTau}}};
   auto text = writeJson(key, "layer key");
   if (!text)
-    return text;
-  return toHex(sha256(bytesOf(*text)));
+    return text.takeError();
+  Sha256 hash;
+  hash.update(*text);
+  return LayerKey{toHex(hash.finish()), text.take()};
 }
 
-Status LayerCache::put(const std::string &key, const LoweredLayer &layer) const {
-  std::vector<uint8_t> bulk;
-  Json sources = Json::array(), routes = Json::array();
-  Json json = {{"kernels", kernelsJson(layer, sources, bulk)}};
-  json["sources"] = std::move(sources);
-  json["schedules"] = schedulesJson(layer, bulk);
-  json["ir"] = frameJson(layer.storedIr);
-  append(bulk, layer.storedIr.frame);
-  for (const SiteRoute &route : layer.routes)
-    for (size_t number : {size_t(route.head), size_t(route.step), route.kernel})
-      routes.push_back(number);
-  json["routes"] = std::move(routes);
-  const Deduplication &dedup = layer.dedup;
-  json["dedup"] = {{"sites", dedup.sites},
-                   {"profile_masks", dedup.profileMasks},
-                   {"masks", dedup.masks},
-                   {"rows", dedup.rows},
-                   {"row_classes", dedup.rowClasses}};
-  json["remarks"] = layer.remarks;
-  json["warnings"] = layer.warnings;
-  auto header = writeJson(json, "layer");
-  if (!header)
-    return header.takeError();
-  const uint64_t headerBytes = header->size();
-  std::vector<uint8_t> entry(sizeof(headerBytes));
-  std::memcpy(entry.data(), &headerBytes, sizeof(headerBytes));
-  append(entry, bytesOf(*header));
-  append(entry, bulk);
-  return store.put(kKind, key, entry);
+std::optional<LoweredLayer> LayerCache::find(const LayerKey &key, const ProfileReader &profile,
+                                             uint32_t layer, const CompileOptions &options,
+                                             std::string *problem) const {
+  std::optional<std::vector<uint8_t>> entry = store.get(kKind, key.digest, problem);
+  if (!entry)
+    return std::nullopt;
+  auto lowered = decodeLayer(*entry, key.madeFrom);
+  Status status =
+      lowered ? LayerCheck(*lowered, profile, layer, options).check() : Status(lowered.takeError());
+  if (status)
+    return lowered.take();
+  if (problem)
+    *problem = fmt::format("{}: {}", store.path(kKind, key.digest), status.message());
+  return std::nullopt;
 }
 
-std::optional<LoweredLayer> LayerCache::find(const std::string &key) const {
-  std::optional<std::vector<uint8_t>> entry = store.get(kKind, key);
-  uint64_t headerBytes = 0;
-  if (!entry || entry->size() < sizeof(headerBytes))
-    return std::nullopt;
-  std::memcpy(&headerBytes, entry->data(), sizeof(headerBytes));
-  std::span<const uint8_t> rest = std::span<const uint8_t>(*entry).subspan(sizeof(headerBytes));
-  if (headerBytes > rest.size())
-    return std::nullopt;
-  auto json = parseJson({reinterpret_cast<const char *>(rest.data()), headerBytes}, "layer");
-  if (!json || !json->is_object())
-    return std::nullopt;
-  JsonFields fields(*json, "layer");
-  Bulk bulk(rest.subspan(headerBytes));
-  LoweredLayer layer;
-  layer.kernels = readKernels(fields, fields.array("sources"), bulk);
-  layer.schedules = readSchedules(fields, bulk);
-  JsonFields ir(fields.object("ir"), "ir");
-  layer.storedIr = bulk.frame(ir);
-  layer.routes = readRoutes(fields, layer.kernels.size());
-  JsonFields dedup(fields.object("dedup"), "dedup");
-  layer.dedup = {dedup.integer("sites"), dedup.integer("profile_masks"), dedup.integer("masks"),
-                 dedup.integer("rows"), dedup.integer("row_classes")};
-  layer.remarks = fields.strings("remarks");
-  layer.warnings = fields.strings("warnings");
-  for (const LayerKernel &kernel : layer.kernels)
-    if (kernel.schedule != kNone && kernel.schedule >= layer.schedules.size())
-      fields.fail("a kernel has no schedule");
-  if (!fields.status() || !ir.status() || !dedup.status() || !bulk.isUsedUp())
-    return std::nullopt;
-  return layer;
+Status LayerCache::put(const LayerKey &key, const LoweredLayer &layer) const {
+  auto entry = encodeLayer(layer, key.madeFrom);
+  return entry ? store.put(kKind, key.digest, *entry) : Status(entry.takeError());
+}
+
+ContentStore::Lock LayerCache::lock(const LayerKey &key, const std::atomic<bool> *cancel) const {
+  return store.lock(kKind, key.digest, cancel);
 }
 
 } // namespace calibatt

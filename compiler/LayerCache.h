@@ -9,23 +9,29 @@ namespace calibatt {
 
 class ProfileReader;
 
+/// What a lowered layer follows from, in words, and its SHA-256 in lower-case hex.
+struct LayerKey {
+  std::string digest, madeFrom;
+};
+
 /// The entries of kind "layer" of a store.
 class LayerCache {
 public:
   explicit LayerCache(ContentStore store) : store(std::move(store)) {}
 
-  /// SHA-256 over everything a lowered layer depends on: the layer's masks and statistics, the
-  /// problem, the options, and this very program. Lower-case hex.
-  static Result<std::string> key(const ProfileReader &profile, uint32_t layer,
-                                 const CompileOptions &options);
+  /// Everything a lowered layer depends on: the layer's masks and statistics, the problem, the
+  /// options, and this very program.
+  static Result<LayerKey> key(const ProfileReader &profile, uint32_t layer,
+                              const CompileOptions &options);
 
-  /// A missing or damaged entry, or one of another format, is a miss.
-  std::optional<LoweredLayer> find(const std::string &key) const;
-  Status put(const std::string &key, const LoweredLayer &layer) const;
+  /// What is there and is not this layer, whole, is a miss, and `problem` is told what it is:
+  /// damaged, made from something else, or of facts that are not those of the profile.
+  std::optional<LoweredLayer> find(const LayerKey &key, const ProfileReader &profile,
+                                   uint32_t layer, const CompileOptions &options,
+                                   std::string *problem = nullptr) const;
+  Status put(const LayerKey &key, const LoweredLayer &layer) const;
   /// Held by whoever lowers the layer: see ContentStore::lock().
-  ContentStore::Lock lock(const std::string &key, const std::atomic<bool> *cancel) const {
-    return store.lock("layer", key, cancel);
-  }
+  ContentStore::Lock lock(const LayerKey &key, const std::atomic<bool> *cancel) const;
 
 private:
   ContentStore store;

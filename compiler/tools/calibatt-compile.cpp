@@ -337,12 +337,15 @@ Status prepareFile(const std::string &path, std::optional<AtomicFile> &file) {
   return {};
 }
 
-Status finishFile(std::optional<AtomicFile> &file, const std::string &text) {
+/// On the disk, so that only its name is missing.
+Status fillFile(std::optional<AtomicFile> &file, const std::string &text) {
   if (!file)
     return {};
   Status status = file->write(text);
-  return status ? file->commit() : std::move(status);
+  return status ? file->prepare() : std::move(status);
 }
+
+Status finishFile(std::optional<AtomicFile> &file) { return file ? file->commit() : Status(); }
 
 int compile(const CommandLine &line) {
   std::optional<AtomicFile> reportFile, depFile;
@@ -375,6 +378,14 @@ int compile(const CommandLine &line) {
     else
       ++unsaid;
   };
+  // Package, report and dependencies appear together, or none of them.
+  std::string json;
+  events.beforeOutput = [&](const CompileReport &report) -> Status {
+    json = jsonText(reportJson(report), 2) + "\n";
+    if (Status status = fillFile(reportFile, json); !status)
+      return status;
+    return fillFile(depFile, depFileText(report));
+  };
   auto report = line.calibration ? compileCalibration(line.shape, options, events)
                                  : compilePackage(options, events);
   progress.clear();
@@ -388,10 +399,12 @@ int compile(const CommandLine &line) {
                                         "the report has them",
                                         counted(unsaid, "remark")));
 
-  std::string json = jsonText(reportJson(*report), 2) + "\n";
-  if (Status status = finishFile(reportFile, json); !status)
+  if (options.dryRun)
+    if (Status status = events.beforeOutput(*report); !status)
+      return fail(status.message());
+  if (Status status = finishFile(reportFile); !status)
     return fail(status.message());
-  if (Status status = finishFile(depFile, depFileText(*report)); !status)
+  if (Status status = finishFile(depFile); !status)
     return fail(status.message());
   std::string text = line.json ? json : reportText(*report);
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)

@@ -120,7 +120,7 @@ Status ChunkPoolWriter::writePool(SafetensorsWriter &out, std::vector<Table> &ta
 Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
                                               const std::string &name, ChunkHash hash) {
   constexpr uint64_t kAny = SafetensorsReader::kAnySize;
-  Result<TensorView> pool = file.tensor(name + "/pool", DType::U8, {kAny});
+  Result<TensorEntry> pool = file.entry(name + "/pool", DType::U8, {kAny});
   if (!pool)
     return pool.takeError();
   Result<TensorView> chunks = file.tensor(name + "/chunks", DType::U64, {kAny, 2});
@@ -137,27 +137,28 @@ Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
   ChunkPoolReader reader;
   reader.where = file.path() + ": " + name;
   reader.hash = hash;
-  reader.pool = pool->data;
-  reader.hashes = hashes->data;
+  reader.file = file;
+  reader.pool = *pool;
+  reader.hashes = hashes->copy<uint8_t>();
   reader.chunks = chunks->copy<uint64_t>();
   reader.items = items->copy<uint64_t>();
   uint64_t begin = 0;
   for (uint64_t i = 0; i < chunkCount; ++i) {
     uint64_t frame = reader.chunks[2 * i], raw = reader.chunks[2 * i + 1];
     reader.begins.push_back(begin);
-    if (frame == 0 || frame > pool->data.size() || raw > kMaxChunkBytes)
+    if (frame == 0 || frame > pool->bytes || raw > kMaxChunkBytes)
       return Error{fmt::format("{}/chunks: chunk {} has {} bytes for {} decoded ones, but the pool "
                                "has {} and at most {} are allowed",
-                               reader.where, i, frame, raw, pool->data.size(), kMaxChunkBytes)};
+                               reader.where, i, frame, raw, pool->bytes, kMaxChunkBytes)};
     begin += padded(frame);
-    if (begin > pool->data.size())
+    if (begin > pool->bytes)
       return Error{fmt::format("{}/chunks: chunk {} ends at byte {}, but the pool has {} bytes",
-                               reader.where, i, begin, pool->data.size())};
+                               reader.where, i, begin, pool->bytes)};
   }
   reader.begins.push_back(begin);
-  if (begin != pool->data.size())
+  if (begin != pool->bytes)
     return Error{fmt::format("{}/chunks: chunks cover {} bytes, but the pool has {}", reader.where,
-                             begin, pool->data.size())};
+                             begin, pool->bytes)};
   if (items->shape[0] >= UINT32_MAX)
     return Error{fmt::format("{}/items: has {} entries, too many", reader.where, items->shape[0])};
   for (uint64_t i = 0; i < items->shape[0]; ++i) {
@@ -176,16 +177,19 @@ Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
 Result<std::vector<uint8_t>> ChunkPoolReader::item(uint32_t item) const {
   const uint64_t *entry = &items[3 * size_t(item)];
   uint64_t chunk = entry[0];
-  std::span<const uint8_t> stored = pool.subspan(begins[chunk], begins[chunk + 1] - begins[chunk]);
+  Result<std::vector<uint8_t>> stored =
+      file->read(pool, begins[chunk], begins[chunk + 1] - begins[chunk]);
+  if (!stored)
+    return stored.takeError();
   std::string label = fmt::format("{}/pool: chunk {} (entry {})", where, chunk, item);
   std::vector<uint8_t> digest;
-  appendDigest(digest, hash, stored);
-  std::span<const uint8_t> wanted = hashes.subspan(chunk * digest.size(), digest.size());
+  appendDigest(digest, hash, *stored);
+  std::span<const uint8_t> wanted = std::span(hashes).subspan(chunk * digest.size(), digest.size());
   if (!std::equal(digest.begin(), digest.end(), wanted.begin()))
     return Error{fmt::format("{} is damaged: its hash is {}, wanted {}", label, toHex(digest),
                              toHex(wanted))};
   Result<std::vector<uint8_t>> raw =
-      zstdDecompress(stored.first(chunks[2 * chunk]), chunks[2 * chunk + 1], label);
+      zstdDecompress(std::span(*stored).first(chunks[2 * chunk]), chunks[2 * chunk + 1], label);
   if (!raw)
     return raw;
   auto begin = raw->begin() + int64_t(entry[1]);

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -73,7 +74,7 @@ private:
   Status outcome;
 };
 
-/// Views into an open file, which must outlive it. Safe from several threads.
+/// Reads chunks of an open file when they are asked for. Safe from several threads.
 class ChunkPoolReader {
 public:
   /// Checks every bound; the chunks' hashes are checked when they are read.
@@ -85,14 +86,16 @@ public:
   /// Decodes the item's chunk. `item` is less than count().
   Result<std::vector<uint8_t>> item(uint32_t item) const;
   Result<std::string> text(uint32_t item) const;
-  uint64_t storedBytes() const { return pool.size(); }
+  uint64_t storedBytes() const { return begins.empty() ? 0 : begins.back(); }
   /// Sum of the items' bytes.
   uint64_t rawBytes() const;
 
 private:
   std::string where; ///< "file: name"
   ChunkHash hash = ChunkHash::Xxh128;
-  std::span<const uint8_t> pool, hashes;
+  std::optional<SafetensorsReader> file;
+  TensorEntry pool;
+  std::vector<uint8_t> hashes;
   std::vector<uint64_t> chunks, items;
   std::vector<uint64_t> begins; ///< of each chunk in the pool, and the pool's end
 };

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 namespace calibatt {
 namespace {
 
-constexpr char kMagic[] = "calibatt-store-1\n";
+constexpr char kMagic[] = "calibatt-store-2\n";
 constexpr size_t kMagicBytes = sizeof kMagic - 1;
 /// Of the file https://bford.info/cachedir specifies; programs look for this line.
 constexpr char kTag[] =
@@ -45,22 +45,57 @@ Xxh128Digest entryHash(const std::string &name, std::span<const uint8_t> bytes) 
   return xxh128(bytesOf(name + toHex(xxh128(bytes))));
 }
 
-/// The whole file, or nothing where a read fails. `fd` stays open.
-std::optional<std::vector<uint8_t>> readAll(int fd) {
-  struct stat info{};
-  if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
-    return std::nullopt;
-  std::vector<uint8_t> bytes(size_t(info.st_size));
-  for (size_t done = 0; done < bytes.size();) {
-    ssize_t count = ::read(fd, bytes.data() + done, bytes.size() - done);
-    if (count < 0 && errno == EINTR)
-      continue;
-    if (count <= 0)
-      return std::nullopt;
-    done += size_t(count);
+/// An open file, of which nothing is believed.
+class OpenEntry {
+public:
+  /// Neither follows a link nor waits for a pipe.
+  explicit OpenEntry(const std::string &path)
+      : fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW)) {}
+  ~OpenEntry() {
+    if (fd >= 0)
+      ::close(fd);
   }
-  return bytes;
-}
+  OpenEntry(const OpenEntry &) = delete;
+
+  /// The bytes behind a header that fits `name`, or what is wrong.
+  Result<std::vector<uint8_t>> read(const std::string &name) const {
+    struct stat info{};
+    if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode))
+      return Error{"is not a regular file"};
+    std::string header(kMagicBytes + sizeof(Xxh128Digest) + sizeof(uint64_t) + name.size(), 0);
+    if (!readAt(0, header.data(), header.size()) || !header.starts_with(kMagic))
+      return Error{"is damaged, or of another format"};
+    uint64_t bytes = 0;
+    std::memcpy(&bytes, header.data() + kMagicBytes + sizeof(Xxh128Digest), sizeof bytes);
+    if (!header.ends_with(name))
+      return Error{"is the entry of another key"};
+    if (bytes > ContentStore::kMaxEntryBytes || uint64_t(info.st_size) != header.size() + bytes)
+      return Error{fmt::format("has {} bytes, but says {}", info.st_size, bytes)};
+    std::vector<uint8_t> content(bytes);
+    if (!readAt(header.size(), content.data(), content.size()))
+      return Error{"cannot be read"};
+    Xxh128Digest hash = entryHash(name, content);
+    if (std::memcmp(header.data() + kMagicBytes, hash.data(), hash.size()) != 0)
+      return Error{"is damaged: its hash is another"};
+    return content;
+  }
+
+  const int fd;
+
+private:
+  bool readAt(uint64_t offset, void *out, size_t bytes) const {
+    for (size_t done = 0; done < bytes;) {
+      ssize_t count =
+          ::pread(fd, static_cast<char *>(out) + done, bytes - done, off_t(offset + done));
+      if (count < 0 && errno == EINTR)
+        continue;
+      if (count <= 0)
+        return false;
+      done += size_t(count);
+    }
+    return true;
+  }
+};
 
 /// Most machines mount with relatime or noatime: the time of writing is set instead, which no
 /// key depends on. Not at every use, to spare a shared file system; fails quietly where the
@@ -121,29 +156,23 @@ std::string ContentStore::entryPath(const std::string &kind, const std::string &
   return fmt::format("{}/{}/{}/{}", root, kind, key.substr(0, 2), key);
 }
 
-std::optional<std::vector<uint8_t>> ContentStore::get(const std::string &kind,
-                                                      const std::string &key) const {
-  int fd = ::open(entryPath(kind, key).c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0)
+std::optional<std::vector<uint8_t>>
+ContentStore::get(const std::string &kind, const std::string &key, std::string *problem) const {
+  const std::string path = entryPath(kind, key);
+  const OpenEntry entry(path);
+  const int failure = errno;
+  if (entry.fd < 0 && (failure == ENOENT || failure == ENOTDIR))
     return std::nullopt;
-  std::optional<std::vector<uint8_t>> file = readAll(fd);
-  const std::string name = nameLine(kind, key);
-  const size_t nameBegin = kMagicBytes + sizeof(Xxh128Digest);
-  const size_t headerBytes = nameBegin + name.size();
-  if (file && (file->size() < headerBytes || std::memcmp(file->data(), kMagic, kMagicBytes) != 0 ||
-               std::memcmp(file->data() + nameBegin, name.data(), name.size()) != 0))
-    file.reset();
-  if (file) {
-    Xxh128Digest hash = entryHash(name, std::span(*file).subspan(headerBytes));
-    if (std::memcmp(file->data() + kMagicBytes, hash.data(), hash.size()) != 0)
-      file.reset();
+  Result<std::vector<uint8_t>> bytes =
+      entry.fd < 0 ? Error{failure == ELOOP ? "is a link" : std::strerror(failure)}
+                   : entry.read(nameLine(kind, key));
+  if (!bytes) {
+    if (problem)
+      *problem = fmt::format("{}: {}", path, bytes.message());
+    return std::nullopt;
   }
-  if (file) {
-    noteUse(fd);
-    file->erase(file->begin(), file->begin() + ptrdiff_t(headerBytes));
-  }
-  ::close(fd);
-  return file;
+  noteUse(entry.fd);
+  return bytes.take();
 }
 
 Status ContentStore::put(const std::string &kind, const std::string &key,
@@ -153,12 +182,20 @@ Status ContentStore::put(const std::string &kind, const std::string &key,
   fs::create_directories(fs::path(path).parent_path(), error);
   if (error)
     return Error{fmt::format("{}: {}", fs::path(path).parent_path().string(), error.message())};
+  if (bytes.size() > kMaxEntryBytes)
+    return Error{fmt::format("{}: would have {} bytes, at most {} are kept", path, bytes.size(),
+                             kMaxEntryBytes)};
+  struct stat info{};
+  if (::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode))
+    ::unlink(path.c_str()); // a link or a pipe: nothing of anybody's is lost with it
   auto file = AtomicFile::create(path);
   if (!file)
     return file.takeError();
   std::string header(kMagic, kMagicBytes);
   Xxh128Digest hash = entryHash(name, bytes);
   header.append(reinterpret_cast<const char *>(hash.data()), hash.size());
+  const uint64_t size = bytes.size();
+  header.append(reinterpret_cast<const char *>(&size), sizeof size);
   header += name;
   if (Status status = file->write(header); !status)
     return status;
@@ -183,9 +220,11 @@ ContentStore::Lock::~Lock() {
 ContentStore::Lock ContentStore::lock(const std::string &kind, const std::string &key,
                                       const std::atomic<bool> *cancel) const {
   Lock lock;
-  lock.fd = ::open((root + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock.fd < 0)
-    return lock;
+  lock.fd = ::open((root + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW,
+                   0666);
+  struct stat info{};
+  if (lock.fd < 0 || ::fstat(lock.fd, &info) != 0 || !S_ISREG(info.st_mode))
+    return {};
   // One byte an entry, at an offset that its name decides: no lock files to clean up, and
   // network file systems know byte ranges. Locks of an open file, not of the process, so that
   // threads exclude one another, too.

@@ -17,7 +17,7 @@ namespace calibatt {
 /// A folder of entries, one file each, named by a kind (a word of lower-case letters) and
 /// a key (a SHA-256 as 64 lower-case hex digits). Safe from several threads.
 ///
-///   FOLDER/KIND/ab/abcd...    magic, hash, kind and key, the bytes
+///   FOLDER/KIND/ab/abcd...    magic, hash, size, kind and key, the bytes
 ///   FOLDER/CACHEDIR.TAG       marks the folder as ours, and as nothing to back up
 ///   FOLDER/lock               empty; byte ranges of it are locked, one an entry
 ///
@@ -36,8 +36,18 @@ public:
 
   const std::string &folder() const { return root; }
 
-  /// What put() was given, and marks it as used now. A missing or damaged entry is a miss.
-  std::optional<std::vector<uint8_t>> get(const std::string &kind, const std::string &key) const;
+  /// No entry is larger.
+  static constexpr uint64_t kMaxEntryBytes = 1u << 30;
+  /// What put() was given, and marks it as used now. A missing entry is a miss, and so is what is
+  /// there and no entry: damaged, of another size than it says, a link, a pipe. `problem` is then
+  /// told what, with the path. Whether the bytes are what the key promises, the caller has to
+  /// check: whoever writes here may have been mistaken.
+  std::optional<std::vector<uint8_t>> get(const std::string &kind, const std::string &key,
+                                          std::string *problem = nullptr) const;
+  /// Where the entry of a key is, for messages.
+  std::string path(const std::string &kind, const std::string &key) const {
+    return entryPath(kind, key);
+  }
   /// Appears whole or not at all, in place of what was there.
   Status put(const std::string &kind, const std::string &key, std::span<const uint8_t> bytes) const;
 

@@ -23,7 +23,11 @@ struct StoredFile {
   uint64_t bytes = 0;
   int64_t seconds = 0, nanoseconds = 0; ///< last use
   bool leftover = false;
+  bool oversized = false; ///< no entry of ours: a sparse file of any size is made in no time
 };
+
+/// Of an entry with its header.
+constexpr uint64_t kMaxFileBytes = ContentStore::kMaxEntryBytes + 4096;
 
 bool isHex(std::string_view text) {
   return text.find_first_not_of("0123456789abcdef") == std::string_view::npos;
@@ -62,7 +66,8 @@ std::vector<StoredFile> filesOf(const std::string &root) {
             ::lstat(it->path().c_str(), &info) != 0 || !S_ISREG(info.st_mode))
           continue;
         files.push_back({it->path(), kindName, uint64_t(info.st_size), info.st_mtim.tv_sec,
-                         info.st_mtim.tv_nsec, !rest.empty()});
+                         info.st_mtim.tv_nsec, !rest.empty(),
+                         rest.empty() && uint64_t(info.st_size) > kMaxFileBytes});
       }
     }
   }
@@ -107,7 +112,9 @@ ContentStore::Removed ContentStore::prune(uint64_t limitBytes) const {
   std::vector<StoredFile> entries;
   uint64_t bytes = 0;
   for (StoredFile &file : filesOf(root)) {
-    if (!file.leftover) {
+    if (file.oversized) {
+      remove(file, removed);
+    } else if (!file.leftover) {
       bytes += file.bytes;
       entries.push_back(std::move(file));
     } else if (now - file.seconds > kLeftoverSeconds) {

@@ -9,8 +9,6 @@
 namespace calibatt {
 namespace {
 
-constexpr int kMaxDepth = 32;
-
 const Json &emptyObject() {
   static const Json json = Json::object();
   return json;
@@ -23,14 +21,19 @@ const Json &emptyArray() {
 
 } // namespace
 
-Result<Json> parseJson(std::string_view text, const std::string &where) {
+Result<Json> parseJson(std::string_view text, const std::string &where, int maxDepth) {
+  // The parser skips a byte order mark, and takes a NUL for the end.
+  if (text.starts_with("\xEF\xBB\xBF") || text.find('\0') != std::string_view::npos)
+    return Error{fmt::format("{}: not valid JSON: has a byte order mark or a NUL", where)};
   std::vector<std::set<std::string>> keys;
   std::string problem;
   auto watch = [&](int depth, Json::parse_event_t event, Json &parsed) {
     if (!problem.empty())
       return false;
-    if (depth > kMaxDepth) {
-      problem = fmt::format("JSON is nested deeper than {}", kMaxDepth);
+    const bool begins =
+        event == Json::parse_event_t::object_start || event == Json::parse_event_t::array_start;
+    if (begins && depth >= maxDepth) { // the outermost has depth 0
+      problem = fmt::format("JSON is nested deeper than {}", maxDepth);
       return false;
     }
     if (event == Json::parse_event_t::object_start) {
@@ -40,7 +43,7 @@ Result<Json> parseJson(std::string_view text, const std::string &where) {
     } else if (event == Json::parse_event_t::key) {
       const std::string &key = parsed.get_ref<const std::string &>();
       if (!keys.back().insert(key).second)
-        problem = fmt::format("JSON has the key \"{}\" twice in one object", key.substr(0, 100));
+        problem = fmt::format("JSON has the key \"{}\" twice in one object", shownName(key));
     }
     return problem.empty();
   };
@@ -56,7 +59,11 @@ Result<Json> parseJson(std::string_view text, const std::string &where) {
     // "[json.exception.parse_error.101] parse error at ..." -> "parse error at ..."
     if (size_t bracket = reason.find("] "); bracket != std::string::npos)
       reason.erase(0, bracket + 2);
-    return Error{fmt::format("{}: not valid JSON: {}", where, reason.substr(0, 300))};
+    reason = reason.substr(0, 300);
+    for (char &c : reason) // it quotes the text, which may be no UTF-8
+      if (uint8_t(c) < 32 || uint8_t(c) > 126)
+        c = '?';
+    return Error{fmt::format("{}: not valid JSON: {}", where, reason)};
   }
 }
 
@@ -66,6 +73,18 @@ Result<std::string> writeJson(const Json &json, const std::string &where) {
   } catch (const Json::exception &) {
     return Error{fmt::format("{}: a string is not UTF-8", where)};
   }
+}
+
+std::string shownName(const std::string &name) {
+  constexpr size_t kShown = 100;
+  size_t end = std::min(name.size(), kShown);
+  while (end < name.size() && end > 0 && (uint8_t(name[end]) & 0xC0) == 0x80)
+    --end; // not inside a character
+  std::string shown = name.substr(0, end);
+  for (char &c : shown)
+    if (uint8_t(c) < 32 || c == 127)
+      c = '?';
+  return end < name.size() ? shown + "..." : shown;
 }
 
 JsonFields::JsonFields(const Json &object, std::string where)

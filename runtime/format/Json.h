@@ -16,11 +16,14 @@ namespace calibatt {
 
 using Json = nlohmann::json;
 
-/// Parses one document. Refuses duplicate keys, nesting deeper than 32 and
-/// anything after the document but white space. `where` begins the error message.
-Result<Json> parseJson(std::string_view text, const std::string &where);
+/// Parses one document. Refuses duplicate keys, containers more than `maxDepth` deep in one another
+/// and anything around the document but white space. `where` begins the error message.
+Result<Json> parseJson(std::string_view text, const std::string &where, int maxDepth = 32);
 /// Compact, keys sorted. Fails where a string is not UTF-8.
 Result<std::string> writeJson(const Json &json, const std::string &where);
+
+/// A name of a file that is not trusted, for a message: short, without control characters.
+std::string shownName(const std::string &name);
 
 /// Reads the members of one object. The first thing wrong is kept and reading
 /// goes on with zero values, so that status() can be asked once at the end.

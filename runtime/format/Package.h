@@ -9,6 +9,7 @@
 #include "runtime/format/TileOrder.h"
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -145,14 +146,15 @@ public:
   uint64_t storedBytes() const;
   uint32_t dataCount() const;
   /// Fails by name where a route is missing, an index is out of range or the disk is full.
-  Status write(const std::string &path) const;
+  Status write(const std::string &path,
+               const std::function<Status(uint64_t bytes)> &beforeRename = {}) const;
 
 private:
   struct Impl;
   std::unique_ptr<Impl> impl;
 };
 
-/// A package opened from disk: memory-mapped; every table is bounds-checked by
+/// A package opened from disk; every table is bounds-checked by
 /// open(), every chunk's hash when it is read. Immutable, safe from several threads.
 class PackageReader {
 public:

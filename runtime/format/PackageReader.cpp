@@ -1,5 +1,6 @@
 // Opens a package: digest first, then every table against every other, so that
 // the calls below need no checks but those of the chunks they read.
+#include "runtime/format/InputFile.h"
 #include "runtime/format/PackageTables.h"
 #include "runtime/format/ScheduleDecoder.h"
 #include "runtime/format/ScheduleEncoder.h"
@@ -117,8 +118,16 @@ Status PackageReader::Impl::loadManifest() {
   if (!digest)
     return Error{fmt::format("{}: __metadata__ has no \"{}\"", path, kDigestKey)};
   std::vector<DigestEntry> tables;
-  for (const TensorView &tensor : file.tensors())
-    tables.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data});
+  for (const TensorEntry &tensor : file.tensors()) {
+    std::span<const uint8_t> bytes;
+    if (!isPool(tensor.name)) {
+      Result<TensorView> view = file.load(tensor);
+      if (!view)
+        return view.takeError();
+      bytes = view->data;
+    }
+    tables.push_back({tensor.name, tensor.dtype, tensor.shape, bytes});
+  }
   std::string got = tablesDigest(*text, std::move(tables));
   if (got != *digest)
     return Error{fmt::format("{}: manifest or a table is damaged: their SHA-256 is {}, wanted {}",
@@ -425,6 +434,6 @@ std::vector<PackageReader::Section> PackageReader::sections() const {
   return sections;
 }
 
-uint64_t PackageReader::fileBytes() const { return impl->file.fileBytes().size(); }
+uint64_t PackageReader::fileBytes() const { return impl->file.file().size(); }
 
 } // namespace calibatt

@@ -34,10 +34,6 @@ bool isIdentifier(const std::string &name) {
          std::all_of(name.begin(), name.end(), allowed);
 }
 
-bool isPool(const std::string &name) {
-  return name.size() > 5 && name.compare(name.size() - 5, 5, "/pool") == 0;
-}
-
 Result<std::vector<SupersetPass>> readSupersetPasses(JsonFields &fields, const std::string &where) {
   constexpr const char *kKey = "superset_passes";
   std::vector<SupersetPass> passes;
@@ -389,6 +385,8 @@ Status checkOrder(std::span<const uint16_t> order, uint64_t rows, const std::str
   }
   return {};
 }
+
+bool isPool(const std::string &name) { return name.size() > 5 && name.ends_with("/pool"); }
 
 std::string tablesDigest(const std::string &manifest, std::vector<DigestEntry> tables) {
   std::sort(tables.begin(), tables.end(),

@@ -48,6 +48,9 @@ Status checkRoutes(std::span<const uint32_t> routes, std::span<const KernelRecor
 /// An order names every row once.
 Status checkOrder(std::span<const uint16_t> order, uint64_t rows, const std::string &where);
 
+/// Whether a tensor is chunks, which have hashes of their own.
+bool isPool(const std::string &name);
+
 /// Digest over the manifest and all tables (names, types, shapes and, except for
 /// pools, bytes), in order of their names. Lower-case hex.
 struct DigestEntry {

@@ -351,7 +351,8 @@ std::vector<PackageTable> PackageWriter::Impl::tables() const {
   return out;
 }
 
-Status PackageWriter::write(const std::string &path) const {
+Status PackageWriter::write(const std::string &path,
+                            const std::function<Status(uint64_t bytes)> &beforeRename) const {
   if (Status status = impl->check(path); !status)
     return status;
   Result<SafetensorsWriter> file = SafetensorsWriter::create(path);
@@ -376,7 +377,7 @@ Status PackageWriter::write(const std::string &path) const {
     return manifest.takeError();
   file->setMetadata(kManifestKey, *manifest);
   file->setMetadata(kDigestKey, tablesDigest(*manifest, std::move(entries)));
-  return file->finish();
+  return file->finish(beforeRename);
 }
 
 } // namespace calibatt

@@ -6,38 +6,75 @@
 
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace calibatt {
 
-class MappedFile;
+class InputFile;
 
-/// Element types, named as in the file.
-enum class DType : uint8_t { BOOL, U8, I8, U16, I16, F16, BF16, U32, I32, F32, U64, I64, F64 };
+/// Element types, named as in the file: all that the format has. We write and use those up to F64;
+/// tensors of the others are passed over.
+enum class DType : uint8_t {
+  BOOL,
+  U8,
+  I8,
+  U16,
+  I16,
+  F16,
+  BF16,
+  U32,
+  I32,
+  F32,
+  U64,
+  I64,
+  F64,
+  F8_E5M2,
+  F8_E4M3,
+  F8_E8M0,
+  F8_E5M2FNUZ,
+  F8_E4M3FNUZ,
+  C64,
+  F6_E2M3,
+  F6_E3M2,
+  F4
+};
+constexpr DType kLastUsedDType = DType::F64;
 
-/// Bytes of one element.
+/// Bytes of one element; 0 where an element is less than a byte.
 uint32_t dtypeBytes(DType dtype);
 /// "BF16" and so on.
 const char *dtypeName(DType dtype);
+/// Bytes of a tensor; nothing where they overflow or the last one is not filled.
+std::optional<uint64_t> tensorBytes(DType dtype, std::span<const uint64_t> shape);
 
-/// A header above this is refused.
+/// A header above this is refused: what is parsed takes many times its size. (The reference reader
+/// takes 100 MB.)
 constexpr uint64_t kMaxSafetensorsHeader = 16u << 20;
 /// A header above this is not written.
 constexpr uint64_t kMaxWrittenHeader = 1u << 20;
 /// Where data start, and what blobs inside a tensor are padded to.
 constexpr uint64_t kBlobAlignment = 64;
+/// The tables of one file that are read into memory: a sparse file may have any size.
+constexpr uint64_t kMaxLoadedBytes = 1u << 30;
 
-/// One tensor of an open file. `data` may be unaligned in files of others: use
-/// load() or copy(), not a cast.
-struct TensorView {
+/// Where a tensor of an open file is: at any byte, aligned or not.
+struct TensorEntry {
   std::string name;
   DType dtype = DType::U8;
-  std::vector<uint64_t> shape; ///< row-major; empty is a scalar
+  std::vector<uint64_t> shape;    ///< row-major; empty is a scalar
+  uint64_t offset = 0, bytes = 0; ///< in the file
+};
+
+/// A tensor in memory. `data` may be unaligned: use load() or copy(), not a cast.
+struct TensorView : TensorEntry {
   std::span<const uint8_t> data;
 
+  /// Of the types that we use.
   uint64_t elements() const { return data.size() / dtypeBytes(dtype); }
   /// Element i as T, which has the size of the element type; i < elements().
   template <typename T> T load(uint64_t i) const {
@@ -54,42 +91,48 @@ struct TensorView {
   }
 };
 
-/// An open file, memory-mapped and fully validated: every tensor inside the
-/// file, sizes as shape and type say, no overlaps, no holes, no duplicate keys.
-/// Immutable, safe from several threads.
+/// An open file, fully validated: every tensor inside the file, sizes as shape and type say, no
+/// overlaps, no holes. Takes what the reference implementation (0.8) takes, but for a key that is
+/// twice in one object, which the format forbids, and for headers above kMaxSafetensorsHeader.
+/// Bytes are read when they are asked for, so that a file which somebody truncates is an error.
+/// Safe from several threads; copies are the same open file.
 class SafetensorsReader {
 public:
   static Result<SafetensorsReader> open(const std::string &path);
   /// The same of bytes in memory, which have to outlive the reader; path() is then `name`.
   static Result<SafetensorsReader> openBytes(const std::string &name,
                                              std::span<const uint8_t> bytes);
-  SafetensorsReader(SafetensorsReader &&) noexcept;
-  SafetensorsReader &operator=(SafetensorsReader &&) noexcept;
-  ~SafetensorsReader();
 
   const std::string &path() const;
-  /// The whole file, for digests.
-  std::span<const uint8_t> fileBytes() const;
+  /// The whole file, for sizes and digests.
+  const InputFile &file() const;
   /// The JSON header as stored, padding included.
   std::span<const uint8_t> headerBytes() const;
   /// Value of a `__metadata__` key, or null.
   const std::string *metadata(const std::string &key) const;
   /// In file order (by offset).
-  const std::vector<TensorView> &tensors() const;
+  const std::vector<TensorEntry> &tensors() const;
   /// Null where there is none of that name.
-  const TensorView *find(const std::string &name) const;
-  /// Fails, naming the file, where there is none of that name.
-  Result<TensorView> tensor(const std::string &name) const;
-  /// The same, and of that element type and shape; a dimension of kAnySize is free.
-  Result<TensorView> tensor(const std::string &name, DType dtype,
+  const TensorEntry *find(const std::string &name) const;
+  /// Fails, naming the file, where there is none of that name, element type and shape; a dimension
+  /// of kAnySize is free.
+  Result<TensorEntry> entry(const std::string &name, DType dtype,
                             const std::vector<uint64_t> &shape) const;
   static constexpr uint64_t kAnySize = ~uint64_t(0);
 
+  /// Tables are read as a whole, once; their bytes stay in memory as long as the file is open.
+  Result<TensorView> load(const TensorEntry &entry) const;
+  Result<TensorView> tensor(const std::string &name) const;
+  Result<TensorView> tensor(const std::string &name, DType dtype,
+                            const std::vector<uint64_t> &shape) const;
+  /// Bytes of a larger one, from byte `at` of it on; the range is inside it.
+  Status read(const TensorEntry &entry, uint64_t at, std::span<uint8_t> out) const;
+  Result<std::vector<uint8_t>> read(const TensorEntry &entry, uint64_t at, uint64_t count) const;
+
 private:
   struct Impl;
-  static Result<SafetensorsReader> parse(MappedFile file);
-  explicit SafetensorsReader(std::unique_ptr<Impl>);
-  std::unique_ptr<Impl> impl;
+  explicit SafetensorsReader(std::shared_ptr<Impl>);
+  std::shared_ptr<Impl> impl;
 };
 
 /// Writes a file through a temporary renamed by finish(); destroyed without
@@ -129,8 +172,9 @@ public:
   /// Bytes appended so far.
   uint64_t streamBytes(size_t stream) const;
 
-  /// Writes header and tensors, syncs, renames.
-  Status finish();
+  /// Writes header and tensors, syncs, renames. `beforeRename` is told the file's size when it is
+  /// on the disk; where it fails, the file does not appear.
+  Status finish(const std::function<Status(uint64_t bytes)> &beforeRename = {});
 
 private:
   struct Impl;

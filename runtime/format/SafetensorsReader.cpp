@@ -1,246 +1,178 @@
-// Validates a safetensors file before anything of it is used.
+// Validates a safetensors file before anything of it is used, then reads what is asked for.
+#include "runtime/format/InputFile.h"
 #include "runtime/format/Json.h"
-#include "runtime/format/MappedFile.h"
-#include "runtime/format/Safetensors.h"
+#include "runtime/format/SafetensorsHeader.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
-#include <algorithm>
-#include <unordered_map>
+#include <array>
+#include <mutex>
 
 namespace calibatt {
-namespace {
-
-struct DTypeInfo {
-  const char *name;
-  uint32_t bytes;
-};
-
-/// In the order of the enumeration.
-constexpr DTypeInfo kDTypes[] = {{"BOOL", 1}, {"U8", 1},   {"I8", 1},  {"U16", 2}, {"I16", 2},
-                                 {"F16", 2},  {"BF16", 2}, {"U32", 4}, {"I32", 4}, {"F32", 4},
-                                 {"U64", 8},  {"I64", 8},  {"F64", 8}};
-
-constexpr size_t kMaxDimensions = 16;
-constexpr size_t kMaxNameBytes = 1024;
-
-bool parseDType(const std::string &name, DType &dtype) {
-  for (size_t i = 0; i < std::size(kDTypes); ++i)
-    if (name == kDTypes[i].name) {
-      dtype = DType(i);
-      return true;
-    }
-  return false;
-}
-
-/// One entry of the header, checked against the `dataBytes` bytes of data.
-Result<TensorView> parseTensor(const std::string &name, const Json &json, const std::string &path,
-                               std::span<const uint8_t> data) {
-  const std::string where = fmt::format("{}: tensor \"{}\"", path, name);
-  JsonFields fields(json, where);
-  TensorView view;
-  view.name = name;
-  std::string dtype = fields.string("dtype");
-  const Json &shape = fields.array("shape");
-  const Json &offsets = fields.array("data_offsets");
-  if (Status status = fields.status(); !status)
-    return status.takeError();
-  for (const auto &item : json.items())
-    if (item.key() != "dtype" && item.key() != "shape" && item.key() != "data_offsets")
-      return Error{fmt::format("{}: unknown field \"{}\"", where, item.key().substr(0, 100))};
-  if (!parseDType(dtype, view.dtype))
-    return Error{fmt::format("{}: dtype \"{}\" is not known", where, dtype.substr(0, 100))};
-  if (shape.size() > kMaxDimensions)
-    return Error{fmt::format("{}: has {} dimensions, at most {} are allowed", where, shape.size(),
-                             kMaxDimensions)};
-  uint64_t bytes = dtypeBytes(view.dtype);
-  for (const Json &size : shape) {
-    if (!size.is_number_unsigned())
-      return Error{fmt::format("{}: shape has {}, wanted sizes >= 0", where, size.dump())};
-    view.shape.push_back(size.get<uint64_t>());
-    if (__builtin_mul_overflow(bytes, view.shape.back(), &bytes))
-      return Error{fmt::format("{}: shape [{}] of {} overflows 64 bits", where,
-                               fmt::join(view.shape, ", "), dtype)};
-  }
-  if (offsets.size() != 2 || !offsets[0].is_number_unsigned() || !offsets[1].is_number_unsigned())
-    return Error{fmt::format("{}: data_offsets are not two numbers >= 0", where)};
-  uint64_t begin = offsets[0].get<uint64_t>(), end = offsets[1].get<uint64_t>();
-  if (begin > end)
-    return Error{
-        fmt::format("{}: data_offsets begin at {}, after their end {}", where, begin, end)};
-  if (end > data.size())
-    return Error{fmt::format("{}: data_offsets end at byte {}, but the file has {} bytes of data",
-                             where, end, data.size())};
-  if (end - begin != bytes)
-    return Error{fmt::format("{}: data_offsets [{}, {}] hold {} bytes, but {} [{}] needs {}", where,
-                             begin, end, end - begin, dtype, fmt::join(view.shape, ", "), bytes)};
-  view.data = data.subspan(begin, end - begin);
-  return view;
-}
-
-} // namespace
-
-uint32_t dtypeBytes(DType dtype) { return kDTypes[size_t(dtype)].bytes; }
-
-const char *dtypeName(DType dtype) { return kDTypes[size_t(dtype)].name; }
 
 struct SafetensorsReader::Impl {
-  MappedFile file;
-  std::span<const uint8_t> header;
-  std::vector<std::pair<std::string, std::string>> metadata;
-  std::vector<TensorView> tensors;
+  InputFile file;
+  std::span<const uint8_t> borrowed; ///< the whole file, where it is somebody's memory
+  std::vector<uint8_t> headerText;
+  SafetensorsHeader header;
   std::unordered_map<std::string, size_t> byName;
 
+  /// Bytes of the tensors that were loaded, which views point into.
+  std::mutex mutex;
+  std::unordered_map<uint64_t, std::vector<uint8_t>> loaded; // by offset
+  uint64_t loadedBytes = 0;
+
   Status parse();
-  Status parseMetadata(const Json &json);
+  Result<std::span<const uint8_t>> load(const TensorEntry &entry);
 };
 
 Status SafetensorsReader::Impl::parse() {
   const std::string &path = file.path();
-  std::span<const uint8_t> bytes = file.bytes();
-  if (bytes.size() < 8)
+  std::array<uint8_t, 8> prefix;
+  if (file.size() < prefix.size())
     return Error{
-        fmt::format("{}: has {} bytes, too few for a safetensors file", path, bytes.size())};
+        fmt::format("{}: has {} bytes, too few for a safetensors file", path, file.size())};
+  if (Status status = file.read(0, prefix); !status)
+    return status;
   uint64_t length = 0;
-  for (int i = 0; i < 8; ++i)
-    length |= uint64_t(bytes[i]) << (8 * i);
+  for (size_t i = 0; i < prefix.size(); ++i)
+    length |= uint64_t(prefix[i]) << (8 * i);
   if (length > kMaxSafetensorsHeader)
     return Error{fmt::format("{}: header length is {}, at most {} is allowed (is it a safetensors "
                              "file?)",
                              path, length, kMaxSafetensorsHeader)};
-  if (length > bytes.size() - 8)
+  if (length > file.size() - prefix.size())
     return Error{fmt::format("{}: header length is {}, but only {} bytes follow (truncated?)", path,
-                             length, bytes.size() - 8)};
-  header = bytes.subspan(8, length);
-  std::span<const uint8_t> data = bytes.subspan(8 + length);
-  if (header.empty() || header[0] != '{')
-    return Error{fmt::format("{}: header does not begin with '{{'", path)};
-  // The specification allows spaces after the document, and only those.
-  size_t textBytes = header.size();
-  while (header[textBytes - 1] == ' ')
-    --textBytes;
-  if (header[textBytes - 1] != '}')
-    return Error{fmt::format("{}: header does not end with '}}' and spaces", path)};
-  Result<Json> json =
-      parseJson({reinterpret_cast<const char *>(header.data()), textBytes}, path + ": header");
-  if (!json)
-    return json.takeError();
-  for (const auto &item : json->items()) {
-    if (item.key() == "__metadata__") {
-      if (Status status = parseMetadata(item.value()); !status)
-        return status;
-      continue;
-    }
-    if (item.key().size() > kMaxNameBytes)
-      return Error{fmt::format("{}: a tensor name has {} bytes, at most {} are allowed", path,
-                               item.key().size(), kMaxNameBytes)};
-    Result<TensorView> view = parseTensor(item.key(), item.value(), path, data);
-    if (!view)
-      return view.takeError();
-    tensors.push_back(view.take());
-  }
-  std::sort(tensors.begin(), tensors.end(), [](const TensorView &a, const TensorView &b) {
-    // An empty tensor sorts before the one that begins where it does.
-    return std::pair(a.data.data(), a.data.size()) < std::pair(b.data.data(), b.data.size());
-  });
-  uint64_t covered = 0;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    uint64_t begin = uint64_t(tensors[i].data.data() - data.data());
-    if (begin != covered)
-      return Error{fmt::format("{}: tensor \"{}\" begins at byte {} of the data, wanted {}: {}",
-                               path, tensors[i].name, begin, covered,
-                               begin < covered ? "it overlaps \"" + tensors[i - 1].name + "\""
-                                               : "there is a hole before it")};
-    covered += tensors[i].data.size();
-    byName.emplace(tensors[i].name, i);
-  }
-  if (covered != data.size())
-    return Error{fmt::format("{}: tensors cover {} bytes, but the file has {} bytes of data", path,
-                             covered, data.size())};
+                             length, file.size() - prefix.size())};
+  Result<std::vector<uint8_t>> text = file.read(prefix.size(), length);
+  if (!text)
+    return text.takeError();
+  headerText = text.take();
+  const uint64_t dataBegin = prefix.size() + length;
+  Result<SafetensorsHeader> parsed = SafetensorsHeader::parse(
+      {reinterpret_cast<const char *>(headerText.data()), headerText.size()}, dataBegin,
+      file.size() - dataBegin, path);
+  if (!parsed)
+    return parsed.takeError();
+  header = parsed.take();
+  for (size_t i = 0; i < header.tensors.size(); ++i)
+    byName.emplace(header.tensors[i].name, i);
   return {};
 }
 
-Status SafetensorsReader::Impl::parseMetadata(const Json &json) {
-  if (!json.is_object())
-    return Error{
-        fmt::format("{}: __metadata__ is {}, wanted an object", file.path(), json.type_name())};
-  for (const auto &item : json.items()) {
-    if (!item.value().is_string())
-      return Error{fmt::format("{}: __metadata__ \"{}\" is {}, wanted a string", file.path(),
-                               item.key().substr(0, 100), item.value().type_name())};
-    metadata.emplace_back(item.key(), item.value().get<std::string>());
-  }
-  return {};
+Result<std::span<const uint8_t>> SafetensorsReader::Impl::load(const TensorEntry &entry) {
+  if (borrowed.data())
+    return borrowed.subspan(entry.offset, entry.bytes);
+  if (entry.bytes == 0)
+    return std::span<const uint8_t>();
+  std::lock_guard lock(mutex);
+  auto [place, isNew] = loaded.try_emplace(entry.offset);
+  if (!isNew)
+    return std::span<const uint8_t>(place->second);
+  auto fail = [&](Error error) {
+    loaded.erase(place);
+    return error;
+  };
+  if (entry.bytes > kMaxLoadedBytes - loadedBytes)
+    return fail(
+        Error{fmt::format("{}: tensor \"{}\" has {} bytes, but tables of a file have at "
+                          "most {} together",
+                          file.path(), shownName(entry.name), entry.bytes, kMaxLoadedBytes)});
+  Result<std::vector<uint8_t>> bytes = file.read(entry.offset, entry.bytes);
+  if (!bytes)
+    return fail(bytes.takeError());
+  loadedBytes += entry.bytes;
+  place->second = bytes.take();
+  return std::span<const uint8_t>(place->second);
 }
 
 Result<SafetensorsReader> SafetensorsReader::open(const std::string &path) {
-  Result<MappedFile> file = MappedFile::open(path);
+  Result<InputFile> file = InputFile::open(path);
   if (!file)
     return file.takeError();
-  return parse(file.take());
-}
-
-Result<SafetensorsReader> SafetensorsReader::openBytes(const std::string &name,
-                                                       std::span<const uint8_t> bytes) {
-  return parse(MappedFile::borrow(name, bytes));
-}
-
-Result<SafetensorsReader> SafetensorsReader::parse(MappedFile file) {
-  auto impl = std::make_unique<Impl>();
-  impl->file = std::move(file);
+  auto impl = std::make_shared<Impl>();
+  impl->file = file.take();
   if (Status status = impl->parse(); !status)
     return status.takeError();
   return SafetensorsReader(std::move(impl));
 }
 
-SafetensorsReader::SafetensorsReader(std::unique_ptr<Impl> impl) : impl(std::move(impl)) {}
-SafetensorsReader::SafetensorsReader(SafetensorsReader &&) noexcept = default;
-SafetensorsReader &SafetensorsReader::operator=(SafetensorsReader &&) noexcept = default;
-SafetensorsReader::~SafetensorsReader() = default;
+Result<SafetensorsReader> SafetensorsReader::openBytes(const std::string &name,
+                                                       std::span<const uint8_t> bytes) {
+  auto impl = std::make_shared<Impl>();
+  impl->file = InputFile::borrow(name, bytes);
+  impl->borrowed = bytes;
+  if (Status status = impl->parse(); !status)
+    return status.takeError();
+  return SafetensorsReader(std::move(impl));
+}
+
+SafetensorsReader::SafetensorsReader(std::shared_ptr<Impl> impl) : impl(std::move(impl)) {}
 
 const std::string &SafetensorsReader::path() const { return impl->file.path(); }
 
-std::span<const uint8_t> SafetensorsReader::fileBytes() const { return impl->file.bytes(); }
+const InputFile &SafetensorsReader::file() const { return impl->file; }
 
-std::span<const uint8_t> SafetensorsReader::headerBytes() const { return impl->header; }
+std::span<const uint8_t> SafetensorsReader::headerBytes() const { return impl->headerText; }
 
-const std::vector<TensorView> &SafetensorsReader::tensors() const { return impl->tensors; }
+const std::vector<TensorEntry> &SafetensorsReader::tensors() const { return impl->header.tensors; }
 
 const std::string *SafetensorsReader::metadata(const std::string &key) const {
-  for (const auto &[name, value] : impl->metadata)
-    if (name == key)
-      return &value;
-  return nullptr;
+  auto found = impl->header.metadata.find(key);
+  return found == impl->header.metadata.end() ? nullptr : &found->second;
 }
 
-const TensorView *SafetensorsReader::find(const std::string &name) const {
+const TensorEntry *SafetensorsReader::find(const std::string &name) const {
   auto found = impl->byName.find(name);
-  return found == impl->byName.end() ? nullptr : &impl->tensors[found->second];
+  return found == impl->byName.end() ? nullptr : &tensors()[found->second];
+}
+
+Result<TensorEntry> SafetensorsReader::entry(const std::string &name, DType dtype,
+                                             const std::vector<uint64_t> &shape) const {
+  const TensorEntry *entry = find(name);
+  if (!entry)
+    return Error{fmt::format("{}: tensor \"{}\" is missing", path(), name)};
+  bool fits = entry->dtype == dtype && entry->shape.size() == shape.size();
+  std::string wanted;
+  for (size_t i = 0; i < shape.size(); ++i) {
+    fits = fits && (shape[i] == kAnySize || shape[i] == entry->shape[i]);
+    wanted += (i ? ", " : "") + (shape[i] == kAnySize ? "any" : std::to_string(shape[i]));
+  }
+  if (!fits)
+    return Error{fmt::format("{}: tensor \"{}\" is {}, wanted {} [{}]", path(), name,
+                             shownType(entry->dtype, entry->shape), dtypeName(dtype), wanted)};
+  return *entry;
+}
+
+Result<TensorView> SafetensorsReader::load(const TensorEntry &entry) const {
+  Result<std::span<const uint8_t>> bytes = impl->load(entry);
+  if (!bytes)
+    return bytes.takeError();
+  return TensorView{entry, *bytes};
 }
 
 Result<TensorView> SafetensorsReader::tensor(const std::string &name) const {
-  if (const TensorView *view = find(name))
-    return *view;
+  if (const TensorEntry *entry = find(name))
+    return load(*entry);
   return Error{fmt::format("{}: tensor \"{}\" is missing", path(), name)};
 }
 
 Result<TensorView> SafetensorsReader::tensor(const std::string &name, DType dtype,
                                              const std::vector<uint64_t> &shape) const {
-  Result<TensorView> view = tensor(name);
-  if (!view)
-    return view;
-  bool fits = view->dtype == dtype && view->shape.size() == shape.size();
-  std::string wanted;
-  for (size_t i = 0; i < shape.size(); ++i) {
-    fits = fits && (shape[i] == kAnySize || shape[i] == view->shape[i]);
-    wanted += (i ? ", " : "") + (shape[i] == kAnySize ? "any" : std::to_string(shape[i]));
-  }
-  if (!fits)
-    return Error{fmt::format("{}: tensor \"{}\" is {} [{}], wanted {} [{}]", path(), name,
-                             dtypeName(view->dtype), fmt::join(view->shape, ", "), dtypeName(dtype),
-                             wanted)};
-  return view;
+  Result<TensorEntry> entry = this->entry(name, dtype, shape);
+  if (!entry)
+    return entry.takeError();
+  return load(*entry);
+}
+
+Status SafetensorsReader::read(const TensorEntry &entry, uint64_t at,
+                               std::span<uint8_t> out) const {
+  return impl->file.read(entry.offset + at, out);
+}
+
+Result<std::vector<uint8_t>> SafetensorsReader::read(const TensorEntry &entry, uint64_t at,
+                                                     uint64_t count) const {
+  return impl->file.read(entry.offset + at, count);
 }
 
 } // namespace calibatt

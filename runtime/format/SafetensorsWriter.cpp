@@ -27,15 +27,6 @@ struct PendingTensor {
   uint64_t size() const { return spool ? spool->size() : bytes.size(); }
 };
 
-/// Bytes of a shape, or nothing where they overflow.
-std::optional<uint64_t> shapeBytes(DType dtype, const std::vector<uint64_t> &shape) {
-  uint64_t bytes = dtypeBytes(dtype);
-  for (uint64_t size : shape)
-    if (__builtin_mul_overflow(bytes, size, &bytes))
-      return std::nullopt;
-  return bytes;
-}
-
 } // namespace
 
 struct SafetensorsWriter::Impl {
@@ -104,7 +95,7 @@ Status SafetensorsWriter::add(const std::string &name, DType dtype, std::vector<
                               std::span<const uint8_t> bytes) {
   if (Status status = impl->checkName(name); !status)
     return status;
-  std::optional<uint64_t> wanted = shapeBytes(dtype, shape);
+  std::optional<uint64_t> wanted = tensorBytes(dtype, shape);
   if (!wanted || *wanted != bytes.size())
     return impl->error(name, fmt::format("has {} bytes, but {} [{}] does not", bytes.size(),
                                          dtypeName(dtype), fmt::join(shape, ", ")));
@@ -117,7 +108,7 @@ Result<size_t> SafetensorsWriter::beginStream(const std::string &name, DType dty
                                               std::vector<uint64_t> inner) {
   if (Status status = impl->checkName(name); !status)
     return status.takeError();
-  std::optional<uint64_t> rowBytes = shapeBytes(dtype, inner);
+  std::optional<uint64_t> rowBytes = tensorBytes(dtype, inner);
   if (!rowBytes || *rowBytes == 0)
     return impl->error(
         name, fmt::format("rows of shape [{}] are empty or too large", fmt::join(inner, ", ")));
@@ -141,7 +132,7 @@ uint64_t SafetensorsWriter::streamBytes(size_t stream) const {
   return impl->tensors[stream].size();
 }
 
-Status SafetensorsWriter::finish() {
+Status SafetensorsWriter::finish(const std::function<Status(uint64_t bytes)> &beforeRename) {
   std::vector<PendingTensor *> order;
   for (PendingTensor &tensor : impl->tensors) {
     if (tensor.spool) {
@@ -172,6 +163,12 @@ Status SafetensorsWriter::finish() {
     Status status = tensor->spool ? tensor->spool->copyTo(impl->file)
                                   : impl->file.write(std::span<const uint8_t>(tensor->bytes));
     if (!status)
+      return status;
+  }
+  if (beforeRename) {
+    if (Status status = impl->file.prepare(); !status)
+      return status;
+    if (Status status = beforeRename(impl->file.size()); !status)
       return status;
   }
   return impl->file.commit();

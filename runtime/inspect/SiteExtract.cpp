@@ -1,8 +1,8 @@
 // `inspect extract`: code image and schedule joined into stand-alone files.
 #include "runtime/inspect/SiteExtract.h"
 
-#include "runtime/format/AtomicFile.h"
 #include "runtime/format/CubinPatch.h"
+#include "runtime/format/OutputFolder.h"
 #include "runtime/inspect/TextTable.h"
 
 #include <filesystem>
@@ -10,15 +10,6 @@
 #include <span>
 
 namespace calibatt {
-
-static Status writeFile(const std::string &path, std::span<const uint8_t> bytes) {
-  auto file = AtomicFile::create(path);
-  if (!file)
-    return file.takeError();
-  if (Status s = file->write(bytes); !s)
-    return s;
-  return file->commit();
-}
 
 static std::span<const uint8_t> bytesOf(const std::string &text) {
   return {reinterpret_cast<const uint8_t *>(text.data()), text.size()};
@@ -47,11 +38,9 @@ Result<std::vector<ExtractedFile>> extractSite(const PackageReader &package, con
   if (!cubin)
     return Error{fmt::format("{}: {}", name, cubin.message())};
 
-  std::error_code made;
-  std::filesystem::create_directories(folder, made);
-  if (made)
-    return Error{fmt::format("{}: cannot make the folder: {}", folder, made.message())};
-
+  auto out = OutputFolder::make(folder);
+  if (!out)
+    return out.takeError();
   std::string stem =
       (std::filesystem::path(folder) / fmt::format("L{}-H{}-S{}", site.layer, site.head, site.step))
           .string();
@@ -71,12 +60,13 @@ Result<std::vector<ExtractedFile>> extractSite(const PackageReader &package, con
     contents.push_back({".schedule", "the schedule image (runtime/format/ScheduleLayout.h)",
                         std::span<const uint8_t>(schedule)});
   std::vector<ExtractedFile> files;
+  std::vector<NamedBytes> written;
   for (const Content &content : contents) {
-    std::string path = stem + content.suffix;
-    if (Status s = writeFile(path, content.bytes); !s)
-      return s.takeError();
-    files.push_back({path, content.what, content.bytes.size()});
+    files.push_back({stem + content.suffix, content.what, content.bytes.size()});
+    written.push_back({files.back().path, content.bytes});
   }
+  if (Status s = out->writeTogether(written); !s)
+    return s.takeError();
   return files;
 }
 

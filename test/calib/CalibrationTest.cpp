@@ -250,6 +250,37 @@ TEST_CASE("dumps that cannot be used are refused by file, field, got and wanted"
   CHECK(folder.files() == 2); // a and b: no output, no temporary
 }
 
+TEST_CASE("a dump that is truncated while it is open is an error that names it") {
+  const uint64_t seed = freshSeed();
+  CAPTURE(seed);
+  ScratchFolder folder;
+  const std::string path = folder.file("dump");
+  for (DType dtype : {DType::BF16, DType::F32}) {
+    RawFile raw = dump("a prompt", seed);
+    if (dtype == DType::F32)
+      for (auto &[name, tensor] : raw.tensors) {
+        tensor.dtype = dtype;
+        tensor.bytes.assign(tensor.bytes.size() * 2, 0);
+      }
+    raw.save(path);
+    Result<DumpReader> reader = DumpReader::open(path);
+    REQUIRE(reader);
+    std::vector<float> q, k;
+    REQUIRE(reader->read(0, 0, 0, q, k));
+    std::filesystem::resize_file(path, std::filesystem::file_size(path) / 3);
+    size_t failed = 0;
+    for (uint32_t layer = 0; layer < kLayers; ++layer)
+      for (uint32_t head = 0; head < kHeads; ++head)
+        for (uint32_t step = 0; step < kSteps; ++step)
+          if (Status s = reader->read(layer, head, step, q, k); !s) {
+            CHECK(s.message().starts_with(path + ": ends at byte "));
+            CHECK(s.message().ends_with("somebody truncated it"));
+            ++failed;
+          }
+    CHECK(failed > 0);
+  }
+}
+
 TEST_CASE("heads made in parallel arrive in order, and the first error wins") {
   for (unsigned jobs : {1u, 2u, 5u}) {
     uint64_t next = 0;

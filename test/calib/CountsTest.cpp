@@ -6,6 +6,8 @@
 #include "test/calib/RandomInputs.h"
 #include "test/calib/RawFile.h"
 
+#include <fmt/format.h>
+
 #include <chrono>
 #include <csignal>
 #include <sys/wait.h>
@@ -232,6 +234,22 @@ TEST_CASE("damage in counts is found: each field wrong in turn") {
     std::ofstream(bad, std::ios::binary).write(bytes.data(), long(random() % bytes.size()));
     CHECK_FALSE(CountsReader::open(bad));
   }
+}
+
+TEST_CASE("counts that are truncated while they are open are an error that names them") {
+  std::mt19937_64 random(freshSeed());
+  ScratchFolder folder;
+  const std::string path = folder.file("counts");
+  REQUIRE(writeSampleCounts(path, sampleCountsHeader(0), {"a", "b"}, random));
+  Result<CountsReader> counts = CountsReader::open(path);
+  REQUIRE(counts);
+  REQUIRE(counts->site(0));
+  const uint64_t left = counts->layout().at(CountsTensor::Count, 1) + 3;
+  std::filesystem::resize_file(path, left);
+  CHECK(counts->site(0));
+  for (uint64_t site = 1; site < counts->layout().sites; ++site)
+    CHECK(counts->site(site).message().starts_with(
+        fmt::format("{}: ends at byte {}, but had ", path, left)));
 }
 
 TEST_CASE("prompts that cannot be counted are refused by name") {

@@ -316,6 +316,23 @@ TEST_CASE("a profile that lies is refused with file, field, got and wanted") {
   }
 }
 
+TEST_CASE("a profile that is truncated while it is open is an error that names it") {
+  const uint64_t seed = freshSeed();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  ScratchFolder folder;
+  const std::string path = folder.file("p");
+  writeRandom(path, smallHeader(), random);
+  Result<ProfileReader> reader = ProfileReader::open(path);
+  REQUIRE(reader);
+  const SiteStats before = reader->stats(1, 2, 3);
+  std::filesystem::resize_file(path, 100);
+  for (const std::string &message :
+       {reader->head(0, 0).message(), reader->digest().message(), reader->layerDigest(1).message()})
+    CHECK(message.starts_with(path + ": ends at byte 100, but had "));
+  CHECK(reader->stats(1, 2, 3).keptMass == before.keptMass);
+}
+
 TEST_CASE("a profile cut short anywhere, or with any bit flipped, is never a crash") {
   const uint64_t seed = freshSeed();
   CAPTURE(seed);

@@ -34,8 +34,11 @@ struct RawFile {
     Result<SafetensorsReader> reader = SafetensorsReader::open(path);
     REQUIRE(reader);
     RawFile raw{key, nlohmann::json::parse(*reader->metadata(key)), {}};
-    for (const TensorView &t : reader->tensors())
-      raw.tensors[t.name] = {t.dtype, t.shape, {t.data.begin(), t.data.end()}};
+    for (const TensorEntry &t : reader->tensors()) {
+      Result<std::vector<uint8_t>> bytes = reader->read(t, 0, t.bytes);
+      REQUIRE(bytes);
+      raw.tensors[t.name] = {t.dtype, t.shape, bytes.take()};
+    }
     return raw;
   }
 

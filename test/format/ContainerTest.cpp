@@ -29,7 +29,7 @@ TEST_CASE("tensors of every type come back with name, shape and bytes") {
     std::vector<uint8_t> bytes;
   };
   std::vector<Wanted> wanted;
-  for (unsigned type = 0; type <= unsigned(DType::F64); ++type)
+  for (unsigned type = 0; type <= unsigned(kLastUsedDType); ++type)
     for (unsigned rank = 0; rank < 4; ++rank) {
       Wanted tensor{fmt::format("layer.{}/\"{}\"", type, rank), DType(type), {}, {}};
       uint64_t bytes = dtypeBytes(tensor.dtype);
@@ -93,10 +93,8 @@ TEST_CASE("streams of unknown length are written whole, padded and aligned") {
   CHECK(file->tensor("rows", DType::F32, {50, 2, 3})->copy<uint8_t>() == rowBytes);
   CHECK(file->tensor("odd")->copy<uint32_t>() == odd);
   CHECK(file->tensor("odd")->load<uint32_t>(2) == 3);
-  for (const TensorView &view : file->tensors()) {
-    uint64_t offset = uint64_t(view.data.data() - file->fileBytes().data());
-    CHECK(offset % (view.name == "pool" ? 64 : 4) == 0);
-  }
+  for (const TensorEntry &entry : file->tensors())
+    CHECK(entry.offset % (entry.name == "pool" ? 64 : 4) == 0);
 }
 
 TEST_CASE("the writer refuses what would not be a valid file and leaves nothing") {
@@ -144,9 +142,18 @@ TEST_CASE("a header that lies is refused by name") {
        R"({"b":{"dtype":"F32","shape":[],"data_offsets":[0,4]},)"
        R"("a":{"dtype":"U8","shape":[0,5],"data_offsets":[4,4]}})",
        4},
-      {"does not begin with '{'", R"([])", 0},
-      {"does not begin with '{'", R"( {})", 0},
-      {"does not end with '}'", "{}\n", 0},
+      {"", " \n{}\r\n\t", 0},
+      {"", R"({"__metadata__":null})", 0},
+      {"", R"({"a":["U8",[4],[0,4]],"b":{"dtype":{"F4":null},"shape":[2],"data_offsets":[4,5]}})",
+       5},
+      {"", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":{"y":[1.5]}}})", 4},
+      {"", R"({"a":["U8",[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],[0,1]]})", 1},
+      {"header is array, wanted an object", R"([])", 0},
+      {"has a byte order mark", "\xEF\xBB\xBF{}", 0},
+      {"is a list of 2, wanted dtype, shape and data_offsets", R"({"a":["U8",[4]]})", 4},
+      {"U8 [1, 2, 1, 1, 1, 1, 1, 1, and 2 more] needs 2",
+       R"({"a":["U8",[1,2,1,1,1,1,1,1,1,1],[0,1]]})", 1},
+      {"F4 [3] overflows 64 bits, or does not end at a byte", R"({"a":["F4",[3],[0,1]]})", 1},
       {"not valid JSON", R"({"a":})", 0},
       {"twice",
        R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},)"
@@ -154,19 +161,15 @@ TEST_CASE("a header that lies is refused by name") {
        4},
       {"twice", R"({"a":{"dtype":"U8","shape":[4],"shape":[4],"data_offsets":[0,4]}})", 4},
       {"nested deeper", deep.c_str(), 0},
-      {"tensor \"a\": is array, wanted an object", R"({"a":[]})", 0},
+      {"tensor \"a\": is null, wanted an object", R"({"a":null})", 0},
       {"shape is missing", R"({"a":{"dtype":"U8","data_offsets":[0,4]}})", 4},
       {"dtype \"X9\" is not known", R"({"a":{"dtype":"X9","shape":[4],"data_offsets":[0,4]}})", 4},
-      {"unknown field \"x\"", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4],"x":1}})", 4},
       {"shape has -4", R"({"a":{"dtype":"U8","shape":[-4],"data_offsets":[0,4]}})", 4},
       {"shape has 4.0", R"({"a":{"dtype":"U8","shape":[4.0],"data_offsets":[0,4]}})", 4},
-      {"has 17 dimensions",
-       R"({"a":{"dtype":"U8","shape":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,1]}})",
-       1},
       {"overflows 64 bits",
        R"({"a":{"dtype":"U8","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}})", 0},
-      {"two numbers", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0]}})", 4},
-      {"two numbers", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[-1,3]}})", 4},
+      {"two whole numbers", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[0]}})", 4},
+      {"two whole numbers", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[-1,3]}})", 4},
       {"begin at 4, after their end 0", R"({"a":{"dtype":"U8","shape":[4],"data_offsets":[4,0]}})",
        4},
       {"end at byte 9, but the file has 4",
@@ -216,7 +219,7 @@ TEST_CASE("lengths that do not fit the file are refused") {
       bytes[i] = uint8_t(length >> (8 * i));
     return openError(folder, bytes);
   };
-  CHECK(withLength(0).find("does not begin") != std::string::npos);
+  CHECK(withLength(0).find("not valid JSON") != std::string::npos);
   CHECK(withLength(1000).find("only 57 bytes follow") != std::string::npos);
   CHECK(withLength(kMaxSafetensorsHeader + 1).find("at most 16777216") != std::string::npos);
   CHECK(withLength(~uint64_t(0)).find("header length is 18446744073709551615") !=

@@ -6,8 +6,10 @@
 #include <doctest/doctest.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <fcntl.h>
 #include <filesystem>
+#include <functional>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <thread>
@@ -105,6 +107,69 @@ TEST_CASE("an entry with any byte changed, cut, longer, or under another's name 
   fs::create_directories(s.path("kernel", third));
   CHECK_FALSE(s.store.get("kernel", third));
   CHECK(s.store.put("kernel", third, good).message().find("is a directory") != std::string::npos);
+}
+
+TEST_CASE("a pipe, a link or a sparse file in the place of an entry is told, and replaced") {
+  Random random;
+  INFO("seed ", random.seed);
+  Store s;
+  const std::string key = keyOf("one"), path = s.path("kernel", key);
+  const std::vector<uint8_t> content = random.bytes(random.integer(0, 3000));
+  REQUIRE(s.store.put("kernel", key, content));
+  const std::vector<uint8_t> good = readBytes(path);
+  auto sparse = [&](uint64_t size) { fs::resize_file(path, size); };
+  struct Case {
+    const char *wanted;
+    std::function<void()> make;
+  };
+  const Case cases[] = {
+      {"is not a regular file",
+       [&] { fs::remove(path), REQUIRE(::mkfifo(path.c_str(), 0600) == 0); }},
+      {"is a link",
+       [&] {
+         writeBytes(s.file("elsewhere"), good);
+         fs::remove(path), fs::create_symlink(s.file("elsewhere"), path);
+       }},
+      {"is a link", [&] { fs::remove(path), fs::create_symlink("/dev/zero", path); }},
+      {"but says", [&] { writeBytes(path, good), sparse(6ull << 30); }},
+      {"is damaged", [&] { writeBytes(path, {}), sparse(6ull << 30); }},
+      {"but says", // of the size that it says, but too large
+       [&] {
+         std::vector<uint8_t> bad = good;
+         const uint64_t size = 6ull << 30;
+         std::memcpy(bad.data() + 17 + 16, &size, sizeof size);
+         writeBytes(path, bad), sparse(good.size() - content.size() + size);
+       }},
+      {"is the entry of another key",
+       [&] {
+         REQUIRE(s.store.put("kernel", keyOf("two"), content));
+         writeBytes(path, readBytes(s.path("kernel", keyOf("two"))));
+       }},
+  };
+  for (const Case &test : cases) {
+    test.make();
+    INFO(test.wanted);
+    std::string problem;
+    CHECK_FALSE(s.store.get("kernel", key, &problem));
+    CHECK_MESSAGE(problem.starts_with(path + ": "), problem);
+    CHECK_MESSAGE(problem.find(test.wanted) != std::string::npos, problem);
+    REQUIRE(s.store.put("kernel", key, content));
+    CHECK(s.store.get("kernel", key, &problem) == content);
+    CHECK(fs::is_regular_file(fs::symlink_status(path)));
+  }
+  CHECK(readBytes(s.file("elsewhere")) == good);
+  std::string problem;
+  CHECK_FALSE(s.store.get("kernel", keyOf("nothing"), &problem));
+  CHECK(problem.empty());
+  // Pruning does not take other entries for it.
+  writeBytes(path, {}), sparse(6ull << 30);
+  ContentStore::Removed removed = s.store.prune(1 << 20);
+  CHECK(removed.entries == 1);
+  CHECK(s.store.get("kernel", keyOf("two")) == content);
+  // A lock that is a pipe or a link locks nothing, and nobody waits for it.
+  fs::remove(s.file("cache/lock"));
+  REQUIRE(::mkfifo(s.file("cache/lock").c_str(), 0600) == 0);
+  (void)s.store.lock("kernel", key);
 }
 
 TEST_CASE("of several threads and processes that want an entry one makes it, the others wait") {

@@ -35,8 +35,8 @@ void finish(SafetensorsWriter &out, const std::vector<PackageTable> &tables,
   require(out.finish());
 }
 
-PackageTable tableOf(const TensorView &view) {
-  return {view.name, view.dtype, view.shape, {view.data.begin(), view.data.end()}};
+PackageTable tableOf(const SafetensorsReader &file, const TensorEntry &entry) {
+  return {entry.name, entry.dtype, entry.shape, taken(file.read(entry, 0, entry.bytes))};
 }
 
 } // namespace
@@ -46,9 +46,9 @@ void forge(const std::string &from, const std::string &to, const std::string &te
   const SafetensorsReader file = taken(SafetensorsReader::open(from));
   SafetensorsWriter out = taken(SafetensorsWriter::create(to));
   std::vector<PackageTable> tables;
-  for (const TensorView &view : file.tensors()) {
-    tables.push_back(tableOf(view));
-    if (view.name == tensor)
+  for (const TensorEntry &entry : file.tensors()) {
+    tables.push_back(tableOf(file, entry));
+    if (entry.name == tensor)
       change(tables.back().bytes);
   }
   std::string manifest = *file.metadata(kManifestKey);
@@ -79,9 +79,9 @@ void forgeSchedule(const std::string &from, const std::string &to, uint32_t data
                        [&](const PackageTable &table) { return table.name == name; });
   };
   std::vector<PackageTable> others;
-  for (const TensorView &view : file.tensors())
-    if (!isPool(view.name))
-      others.push_back(tableOf(view));
+  for (const TensorEntry &entry : file.tensors())
+    if (!isPool(entry.name))
+      others.push_back(tableOf(file, entry));
   tables.insert(tables.end(), others.begin(), others.end());
   finish(out, tables, *file.metadata(kManifestKey));
 }

@@ -18,13 +18,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   if (!file)
     return 0;
   uint64_t covered = 8 + file->headerBytes().size(), sum = 0;
-  for (const TensorView &view : file->tensors()) {
-    uint64_t bytes = dtypeBytes(view.dtype);
-    for (uint64_t extent : view.shape)
-      bytes *= extent;
-    test::expect(bytes == view.data.size(), "a tensor has the bytes of its shape");
-    covered += view.data.size();
-    for (uint8_t byte : view.data)
+  for (const TensorEntry &entry : file->tensors()) {
+    test::expect(tensorBytes(entry.dtype, entry.shape) == entry.bytes,
+                 "a tensor has the bytes of its shape");
+    Result<TensorView> view = file->load(entry);
+    test::expect(view && view->data.size() == entry.bytes, "a tensor is read");
+    covered += entry.bytes;
+    for (uint8_t byte : view->data)
       sum += byte;
   }
   test::expect(covered == size && sum <= 255 * size, "tensors cover the file");

@@ -15,7 +15,11 @@ bool shortenPromptIds(const std::string &path) {
   if (!file || !writer)
     return false;
   writer->setMetadata(kCountsKey, *file->metadata(kCountsKey));
-  for (const TensorView &tensor : file->tensors()) {
+  for (const TensorEntry &entry : file->tensors()) {
+    Result<TensorView> read = file->load(entry);
+    if (!read)
+      return false;
+    const TensorView &tensor = *read;
     if (tensor.name != "prompt_ids") {
       if (!writer->add(tensor.name, tensor.dtype, tensor.shape, tensor.data))
         return false;

@@ -14,7 +14,7 @@ const CountsReader &counts() {
     const std::string path = folder.file("counts");
     test::expect(bool(CountsAccumulator::createFile(path, test::sampleCountsHeader(0))),
                  "counts are written");
-    Result<CountsReader> opened = CountsReader::open(path); // stays mapped
+    Result<CountsReader> opened = CountsReader::open(path); // stays open
     test::expect(bool(opened), "counts are read");
     return opened.take();
   }();

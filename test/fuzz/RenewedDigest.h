@@ -16,8 +16,12 @@ inline std::vector<uint8_t> withRenewedDigest(std::span<const uint8_t> bytes,
   if (!file || !file->metadata(kManifestKey) || !file->metadata(kDigestKey))
     return {};
   std::vector<DigestEntry> tables;
-  for (const TensorView &tensor : file->tensors())
-    tables.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.data});
+  for (const TensorEntry &tensor : file->tensors()) {
+    Result<TensorView> view = file->load(tensor);
+    if (!view)
+      return {};
+    tables.push_back({tensor.name, tensor.dtype, tensor.shape, view->data});
+  }
   std::string digest = tablesDigest(*file->metadata(kManifestKey), std::move(tables));
   std::string header(file->headerBytes().begin(), file->headerBytes().end());
   size_t at = header.find(*file->metadata(kDigestKey));

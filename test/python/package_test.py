@@ -78,6 +78,28 @@ class PackageTest(unittest.TestCase):
         self.assertEqual(info["archs"], "sm_90a")
         self.assertIn("420 tokens", repr(self.package))
 
+    def test_a_package_that_is_truncated_while_it_is_loaded_is_an_error_and_no_signal(self):
+        path = os.path.join(self.folder.name, "truncated.calibatt")
+        with open(self.path, "rb") as whole, open(path, "wb") as copy:
+            copy.write(whole.read())
+        package = calibatt.load(path)
+        self.addCleanup(package.close)
+        q, k, v = self.tensors()
+        package.attention(q, k, v, layer=0, step=0)
+        os.truncate(path, 5000)
+        failed = 0
+        for step in range(self.sample["steps"]):
+            try:
+                package.attention(q, k, v, layer=1, step=step)
+            except calibatt.Error as error:
+                self.assertRegex(str(error), "truncated.calibatt: ends at byte 5000, but had "
+                                             "[0-9]+ bytes when it was opened: somebody truncated")
+                failed += 1
+        self.assertGreater(failed, 0)
+        self.assertEqual(package.info["layers"], self.sample["layers"])
+        with self.assertRaisesRegex(calibatt.Error, "truncated.calibatt: "):
+            calibatt.load(path)
+
     def test_every_site_is_the_masked_attention(self):
         for layer in range(self.sample["layers"]):
             for step in range(self.sample["steps"]):

@@ -61,6 +61,28 @@ class DurabilityTest(counts_test.Case):
                          (self.folder / "whole").read_bytes())
         self.assertEqual(self.leftovers(), ["killed", "whole"])
 
+    def test_a_merge_killed_at_random_points_leaves_nothing_that_a_rerun_does_not_take_away(self):
+        for index, name in enumerate(self.names):
+            calibrate(self.folder / f"{index}", self.seed, [name])
+        parts = [self.folder / f"{index}" for index in range(len(self.names))]
+        command = [counts_test.TOOL, "profile", "merge", *map(str, parts), "-o"]
+        begin = time.monotonic()
+        subprocess.run([*command, self.folder / "whole"], check=True, capture_output=True)
+        seconds = time.monotonic() - begin
+        for _ in range(20):
+            process = subprocess.Popen([*command, self.folder / "merged"],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            time.sleep(self.random.uniform(0, 1.1 * seconds))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            (self.folder / "merged").unlink(missing_ok=True)
+            # Not even before the rerun, but for the instant between a name and the rename.
+            self.assertLessEqual(len(self.leftovers()), len(parts) + 2)
+        subprocess.run([*command, self.folder / "merged"], check=True, capture_output=True)
+        self.assertEqual(self.leftovers(), [*map(str, range(len(parts))), "merged", "whole"])
+        self.assertEqual((self.folder / "merged").read_bytes(),
+                         (self.folder / "whole").read_bytes())
+
     def test_the_order_of_prompts_does_not_matter(self):
         calibrate(self.folder / "one", self.seed, self.names)
         calibrate(self.folder / "two", self.seed, self.names[2:])

@@ -1,11 +1,16 @@
 // Packages made from a profile by the real binaries.
 #include "calib_profiles/Profile.h"
+#include "runtime/format/ContentStore.h"
 #include "runtime/format/Package.h"
 #include "test/tools/compile/CompileRun.h"
 
 #include <algorithm>
+#include <cstring>
 #include <doctest/doctest.h>
+#include <filesystem>
 #include <fstream>
+#include <functional>
+#include <map>
 
 using namespace calibatt;
 using namespace calibatt::test;
@@ -137,6 +142,120 @@ TEST_CASE("a compile from the cache gives the same bytes, and so does one from a
   nlohmann::json report = compileJson({folder.profile, "-o", cached, "--cache", cache});
   CHECK(report["cached_layers"] == 0);
   CHECK(readBytes(cached) == readBytes(plain));
+}
+
+namespace {
+
+/// Changes the JSON header of an entry of a cache, in `Length`'s bytes before it.
+template <typename Length>
+std::vector<uint8_t> withHeader(const std::vector<uint8_t> &entry,
+                                const std::function<void(nlohmann::json &)> &change) {
+  Length length = 0;
+  std::memcpy(&length, entry.data(), sizeof length);
+  const auto begin = entry.begin() + sizeof length, end = begin + int64_t(length);
+  nlohmann::json json = nlohmann::json::parse(begin, end);
+  change(json);
+  const std::string text = json.dump();
+  length = Length(text.size());
+  std::vector<uint8_t> changed(sizeof length);
+  std::memcpy(changed.data(), &length, sizeof length);
+  changed.insert(changed.end(), text.begin(), text.end());
+  changed.insert(changed.end(), end, entry.end());
+  return changed;
+}
+
+} // namespace
+
+TEST_CASE("cache entries that are whole, but not what their keys promise, are made again") {
+  ProfileFolder folder;
+  const std::string plain = folder.file("plain.calibatt"), cache = folder.file("cache");
+  const std::vector<std::string> options = {"--form", "runs", "--granularity", "head"};
+  auto compile = [&](const std::string &output, const std::string &where) {
+    std::vector<std::string> command = {folder.profile, "-o", output};
+    command.insert(command.end(), options.begin(), options.end());
+    if (!where.empty())
+      command.insert(command.end(), {"--cache", where});
+    return compileJson(command);
+  };
+  compile(plain, "");
+  const nlohmann::json first = compile(folder.file("m.calibatt"), cache);
+  const size_t layers = first["layers"], codes = first["code_images"].size();
+  auto opened = ContentStore::openExisting(cache);
+  REQUIRE(opened);
+  const ContentStore &store = *opened;
+  std::map<std::string, std::vector<std::string>> keys;
+  for (const auto &entry : std::filesystem::recursive_directory_iterator(cache))
+    for (const char *kind : {"layer", "kernel"})
+      if (entry.is_regular_file() &&
+          entry.path().string().find(std::string("/") + kind + "/") != std::string::npos)
+        keys[kind].push_back(entry.path().filename());
+  REQUIRE(keys["layer"].size() == layers);
+  REQUIRE(keys["kernel"].size() == codes);
+  auto check = [&](size_t cachedLayers, size_t cachedCodes) {
+    const std::string output = folder.file("again.calibatt");
+    const nlohmann::json report = compile(output, cache);
+    CHECK(report["cached_layers"] == cachedLayers);
+    CHECK(report["cached_code_images"] == cachedCodes);
+    CHECK(readBytes(output) == readBytes(plain));
+  };
+  check(layers, codes);
+  // Each under the key of the next.
+  for (const auto &[kind, names] : keys) {
+    std::vector<std::vector<uint8_t>> contents;
+    for (const std::string &name : names)
+      contents.push_back(*store.get(kind, name));
+    for (size_t i = 0; i < names.size(); ++i)
+      REQUIRE(store.put(kind, names[i], contents[(i + 1) % names.size()]));
+  }
+  check(layers > 1 ? 0 : layers, codes > 1 ? 0 : codes);
+  check(layers, codes);
+
+  const std::string key = keys["layer"].front();
+  const std::vector<uint8_t> good = *store.get("layer", key);
+  using Json = nlohmann::json;
+  const std::function<void(Json &)> lies[] = {
+      [](Json &json) { json["made_from"] = json["made_from"].get<std::string>() + " "; },
+      [](Json &json) {
+        json["kernels"][0]["visits"] = json["kernels"][0]["visits"].get<int>() + 1;
+      },
+      [](Json &json) { json["kernels"][0]["layer"] = 7; },
+      [](Json &json) { json["kernels"][0]["step"] = 99; },
+      [](Json &json) { json["kernels"][0]["heads"] = 0; },
+      [](Json &json) { json["kernels"][0]["head_base"] = 4000000000u; },
+      [](Json &json) { json["kernels"][0]["schedule"] = 4294967295u; },
+      [](Json &json) { json["kernels"][0]["form"] = 0; },
+      [](Json &json) { json["kernels"][0]["data_bytes"] = 1; },
+      [](Json &json) { json["kernels"][0]["order_rule"] = 0; },
+      [](Json &json) { json["sources"][0]["symbol"] = "calibatt_runs_0123456789abcdef"; },
+      [](Json &json) { json["schedules"][0]["tokens"] = 1; },
+      [](Json &json) { json["schedules"][0]["heads"] = 2; },
+      [](Json &json) { json["schedules"][0]["visits"] = 1; },
+      [](Json &json) { json["schedules"][0]["form"] = 3; },
+      [](Json &json) { json["schedules"][0]["frame"] = 1; },
+      [](Json &json) { json["routes"][1] = 99; },
+      [](Json &json) { json["routes"][2] = 99999; },
+      [](Json &json) {
+        json["routes"][3] = json["routes"][0], json["routes"][4] = json["routes"][1];
+      },
+      [](Json &json) { json["routes"] = Json::array(); },
+      [](Json &json) { json["ir"]["padded"] = 0; },
+      [](Json &json) { json.erase("dedup"); },
+      [](Json &json) { json["remarks"] = 3; },
+  };
+  for (size_t i = 0; i < std::size(lies); ++i) {
+    INFO("lie ", i);
+    REQUIRE(store.put("layer", key, withHeader<uint64_t>(good, lies[i])));
+    check(layers - 1, codes);
+    CHECK(store.get("layer", key) == good);
+  }
+  // Another text under the same symbol.
+  std::vector<uint8_t> edited = good;
+  const std::string word = "constexpr";
+  const auto at = std::search(edited.begin(), edited.end(), word.begin(), word.end());
+  REQUIRE(at != edited.end());
+  *at = 'C';
+  REQUIRE(store.put("layer", key, edited));
+  check(layers - 1, codes);
 }
 
 TEST_CASE("a dry run counts the kernels and predicts the package's size") {

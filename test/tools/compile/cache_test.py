@@ -90,6 +90,43 @@ class CacheTest(FolderTest):
                          self.path("first.calibatt").read_bytes())
         self.assertEqual(compiled(compile(self.profile, self.path("m.calibatt"), *options)), 0)
 
+    def test_a_pipe_a_link_or_a_sparse_file_as_an_entry_is_told_and_replaced(self):
+        options = ("--form", "table", "--cache", self.path("cache"))
+        package = self.path("m.calibatt")
+        compile(self.profile, self.path("first.calibatt"), *options)
+        files = entries(self.path("cache"))
+        self.path("secret").write_text("of somebody else")
+
+        def sparse(file):
+            os.truncate(file, 6 << 30)
+
+        def pipe(file):
+            file.unlink()
+            os.mkfifo(file)
+
+        def link(file):
+            file.unlink()
+            file.symlink_to(self.path("secret"))
+
+        def endless(file):
+            file.unlink()
+            file.symlink_to("/dev/zero")
+
+        for change in (sparse, pipe, link, endless):
+            with self.subTest(change.__name__):
+                for file in files:
+                    change(file)
+                done = run("timeout", "120", COMPILE, self.profile, "-o", package, *options)
+                self.assertEqual(package.read_bytes(), self.path("first.calibatt").read_bytes())
+                for kind in ("layer", "kernel"):
+                    self.assertRegex(done.err, rf"remark: cache: {self.path('cache')}/{kind}/.*: "
+                                               rf"the {kind} was made again")
+                self.assertEqual(entries(self.path("cache")), files)
+                self.assertTrue(all(file.is_file() and not file.is_symlink() for file in files))
+                report = compile(self.profile, package, *options)
+                self.assertEqual((compiled(report), report["cached_layers"]), (0, 2))
+        self.assertEqual(self.path("secret").read_text(), "of somebody else")
+
     def test_four_compiles_at_once_compile_each_kernel_once(self):
         options = ("--form", "table", "--cache", self.path("cache"), "--json", "-j", 2)
         packages = [self.path(f"{i}.calibatt") for i in range(4)]

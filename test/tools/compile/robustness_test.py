@@ -10,7 +10,7 @@ import subprocess
 import time
 import unittest
 
-from compiling import COMPILE, TOOL, FolderTest, compile, finish, start, synthesize
+from compiling import COMPILE, TOOL, FolderTest, compile, finish, run, start, synthesize
 
 # Several code images, each a fraction of a second to compile.
 FORM = ("--form", "table", "-j", "2")
@@ -110,6 +110,64 @@ class RobustnessTest(FolderTest):
                 self.assertIn(f"{disk}/m.calibatt", error)
                 self.assertIn("No space left on device", error)
                 self.assertEqual([path.name for path in disk.iterdir()], ["ballast"])
+
+    def test_extract_on_a_full_disk_leaves_no_part_of_a_site(self):
+        whole = self.path("whole")
+        run(TOOL, "inspect", "extract", self.path("reference.calibatt"), "0,0,0", "-o", whole)
+        sizes = [path.stat().st_size for path in whole.iterdir()]
+        self.assertEqual(len(sizes), 4)
+        disk = self.disk(sum(sizes) // 1024 + 64)
+        ballast = disk / "ballast"
+        refused = 0
+        for keep in (16, max(sizes) // 1024 + 8, (sum(sizes) - min(sizes)) // 1024):
+            ballast.write_bytes(bytes(((sum(sizes) // 1024 + 64) - keep) << 10))
+            for folder in ("deep/folder", "old"):
+                (disk / "old").mkdir(exist_ok=True)
+                done = finish(start(TOOL, "inspect", "extract", self.path("reference.calibatt"),
+                                    "0,0,0", "-o", disk / folder))
+                if done.returncode == 0:
+                    for path in whole.iterdir():
+                        self.assertEqual((disk / folder / path.name).read_bytes(),
+                                         path.read_bytes())
+                    shutil.rmtree(disk / folder)
+                    continue
+                refused += 1
+                self.assertEqual(done.returncode, 1, done.err)
+                self.assertIn("No space left on device", done.err)
+                self.assertEqual(sorted(path.name for path in disk.rglob("*")),
+                                 ["ballast", "old"])
+        self.assertGreaterEqual(refused, 2)
+
+    def test_a_report_or_depfile_on_a_full_disk_is_an_error_and_no_package_appears(self):
+        disk = self.disk(32)
+        package = self.path("m.calibatt")
+        package.write_bytes(b"old")
+        for option in ("--report", "--depfile"):
+            (disk / "ballast").write_bytes(bytes(32 << 10))
+            done = finish(start(COMPILE, self.profile, "-o", package, *FORM, option, disk / "file",
+                                "--report" if option == "--depfile" else "--depfile",
+                                self.path("other")))
+            self.assertIn(f"{disk}/file", self.check_error(done))
+            self.assertIn("No space left on device", done.err)
+            self.assertEqual([path.name for path in disk.iterdir()], ["ballast"])
+            self.assertEqual(package.read_bytes(), b"old")
+            self.assertFalse(self.path("other").exists())
+        (disk / "ballast").unlink()
+        compile(self.profile, package, *FORM, "--report", disk / "file")
+        self.assertEqual(package.read_bytes(), self.reference)
+        self.assertEqual(json.loads((disk / "file").read_text())["package_bytes"],
+                         len(self.reference))
+
+    def test_a_dump_on_a_full_disk_is_an_error_and_leaves_no_part_of_it(self):
+        dump = self.path("dump")
+        compile(self.profile, self.path("m.calibatt"), *FORM, "--dump-ir", dump)
+        size = sum(path.stat().st_size for path in dump.iterdir())
+        disk = self.disk(size // 2048)
+        done = finish(start(COMPILE, self.profile, "-o", self.path("n.calibatt"), *FORM,
+                            "--dump-ir", disk / "a/b"))
+        self.assertIn("No space left on device", self.check_error(done))
+        self.assertEqual(list(disk.iterdir()), [])
+        self.assertFalse(self.path("n.calibatt").exists())
 
     def test_a_full_temporary_folder_gives_a_right_package_or_an_error(self):
         disk = self.disk(16)
