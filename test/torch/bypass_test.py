@@ -209,7 +209,9 @@ class BypassTest(unittest.TestCase):
             self.assertIsInstance(self.pipe, diffusers.WanPipeline)
             weights = self.pipe.transformer.state_dict()
             self.assertEqual(set(weights), set(again))
+            request = copy.copy(self.pipe)
         made = copy.deepcopy(self.pipe)
+        self.assertIs(type(copy.deepcopy(request)), diffusers.WanPipeline)
         self.assertTrue(torch.equal(self.run_pipe(made), self.run_pipe()))
         pickle.dumps(self.pipe.transformer)
 

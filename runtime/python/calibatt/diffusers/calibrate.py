@@ -90,11 +90,16 @@ class Calibration(Uncopyable):
             if self._capture is not None:
                 self._capture.abandon("an exception")
 
+    @property
+    def active(self):
+        """Whether the pipeline is observed."""
+        return vars(self._transformers[0].module).get("_calibatt") is self
+
     def before_run(self, pipe):
         """`pipe`, or a copy of it, is about to run."""
         for transformer in self._transformers:
             now = unwrapped(getattr(pipe, transformer.name, None))
-            if now is not transformer.module and "_calibatt" in vars(transformer.module):
+            if now is not transformer.module and self.active:
                 raise Error(f"{transformer.name} was replaced during calibration: begin another one")
 
     def before(self, transformer, args, kwargs):

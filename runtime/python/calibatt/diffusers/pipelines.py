@@ -6,6 +6,7 @@ that it runs. Copies of it (`copy.copy`, one a request) have that class too.
 
 import contextlib
 import contextvars
+import copy
 import functools
 
 from ..abi import Error
@@ -89,13 +90,29 @@ def _followed_class(cls):
             finally:
                 _running.reset(token)
 
+    Pipeline._calibatt_class = cls
     for name in ("__name__", "__qualname__", "__module__", "__doc__"):
         setattr(Pipeline, name, getattr(cls, name))
     return Pipeline
 
 
-class _Followed(Uncopyable):
+class _Followed:
     def __copy__(self):
         made = self.__class__.__new__(self.__class__)
         made.__dict__.update(self.__dict__)
         return made
+
+    def __deepcopy__(self, memo):
+        return copy.deepcopy(self._released(), memo)
+
+    def __reduce_ex__(self, protocol):
+        return self._released().__reduce_ex__(protocol)
+
+    def _released(self):
+        """Itself with its own class, where it was copied while it was followed and that has ended."""
+        owner = self.__dict__.pop("_calibatt", None)
+        if owner is not None and owner.active:
+            object.__setattr__(self, "_calibatt", owner)
+            raise Error(_WORDS)
+        object.__setattr__(self, "__class__", self._calibatt_class)
+        return self
