@@ -107,13 +107,13 @@ Outcome CudaCalibration::load(CudaImages &images, const calibatt_energy_t &energ
   }
   if (slots)
     return {};
-  const std::vector<uint32_t> zeros(processors, 0);
-  const uint64_t bytes = zeros.size() * sizeof(uint32_t);
+  std::vector<uint32_t> zeros(processors, 0);
   CuDevicePtr made = 0;
-  if (Outcome allocated = driver.check(driver.memAlloc(&made, bytes), "cuMemAlloc");
+  if (Outcome allocated =
+          driver.check(driver.memAlloc(&made, zeros.size() * sizeof(uint32_t)), "cuMemAlloc");
       !allocated.ok())
     return allocated;
-  Outcome copied = uploads.copy(made, zeros.data(), bytes);
+  Outcome copied = uploads.copy(made, std::move(zeros));
   if (copied.ok())
     copied = uploads.wait();
   if (!copied.ok()) {

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace calibatt {
 namespace {
@@ -107,17 +108,19 @@ Outcome CudaImages::load(std::span<const KernelLaunch> launches, uint32_t batch)
           return {};
         },
         [&](size_t i, LaunchData data) -> Status {
-          uploaded = loadData(wave[i].kernel, data.image);
+          uploaded = loadData(wave[i].kernel, std::move(data.image));
           if (uploaded.ok())
-            uploaded = loadWork(workKey(wave[i], batch), work[i]);
+            uploaded = loadWork(workKey(wave[i], batch), std::move(work[i]));
           return uploaded.ok() ? Status() : Error{uploaded.message};
         });
     if (!uploaded.ok())
       return uploaded;
     if (!read)
       return {CALIBATT_STATUS_BAD_PACKAGE, read.message()};
+    if (Outcome waited = waitForCopies(); !waited.ok())
+      return waited;
   }
-  return waitForCopies();
+  return waitForCopies(); // of a load that failed
 }
 
 bool CudaImages::lacks(const KernelLaunch &launch, uint32_t batch) const {
@@ -179,19 +182,6 @@ CuKernel CudaImages::loadedCode(uint32_t code) const {
   return found == codes.end() ? nullptr : found->second.kernel;
 }
 
-Outcome CudaImages::loadData(uint32_t kernel, const std::vector<uint8_t> &image) {
-  const uint32_t index = package.kernel(kernel).data;
-  if (index == kNone || blobs.contains(dataKey(index)))
-    return {};
-  return upload(dataKey(index), image.data(), image.size(), 0);
-}
-
-Outcome CudaImages::loadWork(const BlobKey &key, const WorkList &work) {
-  if (blobs.contains(key))
-    return {};
-  return upload(key, work.words.data(), work.words.size() * 4, work.count, work.lists);
-}
-
 Outcome CudaImages::makeRoom(uint64_t bytes) {
   while (budget && bytesUsed + bytes > budget) {
     auto oldest = blobs.end();
@@ -215,10 +205,11 @@ Outcome CudaImages::makeRoom(uint64_t bytes) {
   return {};
 }
 
-Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count,
+template <typename T>
+Outcome CudaImages::upload(const BlobKey &key, std::vector<T> source, uint32_t count,
                            uint32_t lists) {
   Blob blob;
-  blob.bytes = allocationBytes(size);
+  blob.bytes = allocationBytes(source.size() * sizeof(T));
   blob.count = count;
   blob.lists = lists;
   blob.needed = loads;
@@ -227,13 +218,26 @@ Outcome CudaImages::upload(const BlobKey &key, const void *bytes, uint64_t size,
   if (Outcome made = driver.check(driver.memAlloc(&blob.address, blob.bytes), "cuMemAlloc");
       !made.ok())
     return made;
-  if (Outcome copied = uploads.copy(blob.address, bytes, size); !copied.ok()) {
+  if (Outcome copied = uploads.copy(blob.address, std::move(source)); !copied.ok()) {
     driver.memFree(blob.address);
     return copied;
   }
   bytesUsed += blob.bytes;
   blobs.emplace(key, blob);
   return {};
+}
+
+Outcome CudaImages::loadData(uint32_t kernel, std::vector<uint8_t> image) {
+  const uint32_t index = package.kernel(kernel).data;
+  if (index == kNone || blobs.contains(dataKey(index)))
+    return {};
+  return upload(dataKey(index), std::move(image), 0);
+}
+
+Outcome CudaImages::loadWork(const BlobKey &key, WorkList work) {
+  if (blobs.contains(key))
+    return {};
+  return upload(key, std::move(work.words), work.count, work.lists);
 }
 
 DeviceStats CudaImages::stats() const {

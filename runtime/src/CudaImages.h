@@ -72,10 +72,10 @@ private:
   static BlobKey dataKey(uint32_t data) { return {BlobKey::Data, data}; }
   BlobKey workKey(const KernelLaunch &launch, uint32_t batch) const;
   bool lacks(const KernelLaunch &launch, uint32_t batch) const;
-  Outcome loadData(uint32_t kernel, const std::vector<uint8_t> &image);
-  Outcome loadWork(const BlobKey &key, const WorkList &work);
-  Outcome upload(const BlobKey &key, const void *bytes, uint64_t size, uint32_t count,
-                 uint32_t lists = 0);
+  Outcome loadData(uint32_t kernel, std::vector<uint8_t> image);
+  Outcome loadWork(const BlobKey &key, WorkList work);
+  template <typename T>
+  Outcome upload(const BlobKey &key, std::vector<T> source, uint32_t count, uint32_t lists = 0);
   /// Waits for the copies of this load and of those that failed.
   Outcome waitForCopies();
   /// Frees the blobs needed longest ago until `bytes` more fit the budget.

@@ -3,11 +3,13 @@
 namespace calibatt {
 
 CudaUploads::~CudaUploads() {
+  if (!sources.empty())
+    (void)wait();
   if (stream)
     driver.streamDestroy(stream);
 }
 
-Outcome CudaUploads::copy(CuDevicePtr to, const void *from, size_t bytes) {
+Outcome CudaUploads::start(CuDevicePtr to, const void *from, size_t bytes) {
   if (!stream)
     if (Outcome made =
             driver.check(driver.streamCreate(&stream, kCuStreamNonBlocking), "cuStreamCreate");
@@ -21,7 +23,10 @@ Outcome CudaUploads::copy(CuDevicePtr to, const void *from, size_t bytes) {
 Outcome CudaUploads::wait() {
   if (!stream)
     return {};
-  return driver.check(driver.streamSynchronize(stream), "cuStreamSynchronize");
+  Outcome waited = driver.check(driver.streamSynchronize(stream), "cuStreamSynchronize");
+  if (waited.ok())
+    sources.clear();
+  return waited;
 }
 
 } // namespace calibatt

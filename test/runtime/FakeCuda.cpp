@@ -45,6 +45,23 @@ int enter(const char *function) {
   }
 
 void *const kPrimary = reinterpret_cast<void *>(0x10);
+// Copies read their source when they are waited for, as late as a driver may.
+struct Copy {
+  uint64_t to;
+  const void *from;
+  size_t bytes;
+  void *stream;
+};
+std::vector<Copy> copies;
+void arrive(const void *stream) {
+  std::erase_if(copies, [&](const Copy &copy) {
+    if (copy.stream != stream)
+      return false;
+    std::memcpy(reinterpret_cast<void *>(copy.to), copy.from, copy.bytes);
+    return true;
+  });
+}
+
 std::vector<std::string> kernelNames; // a kernel handle is its index + 1
 
 } // namespace
@@ -102,6 +119,7 @@ int cuDevicePrimaryCtxRelease_v2(int) {
     for (const auto &[address, bytes] : fake.allocations)
       std::free(reinterpret_cast<void *>(address));
     fake.allocations.clear();
+    copies.clear();
   }
   return 0;
 }
@@ -233,8 +251,9 @@ int cuStreamCreate(void **stream, unsigned flags) {
   ++fake.streams;
   return 0;
 }
-int cuStreamDestroy_v2(void *) {
+int cuStreamDestroy_v2(void *stream) {
   CALIBATT_ENTER_IN_CONTEXT;
+  std::erase_if(copies, [&](const Copy &copy) { return copy.stream == stream; });
   --fake.streams;
   return 0;
 }
@@ -246,6 +265,7 @@ int cuStreamSynchronize(void *stream) {
     fake.captureLostBy = "cuStreamSynchronize of the legacy stream";
     return 906;
   }
+  arrive(stream);
   return 0;
 }
 int cuThreadExchangeStreamCaptureMode(int *mode) {
@@ -286,6 +306,8 @@ int cuMemFree_v2(uint64_t address) {
     return 201;
   if (!fake.allocations.erase(address))
     return 1;
+  // It waits; what had not arrived is never read by a launch.
+  std::erase_if(copies, [&](const Copy &copy) { return copy.to == address; });
   std::free(reinterpret_cast<void *>(address));
   return 0;
 }
@@ -297,7 +319,7 @@ int cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t bytes, void *stre
     return 1;
   if (fake.allocations.at(to) < bytes)
     return 1;
-  std::memcpy(reinterpret_cast<void *>(to), from, bytes);
+  copies.push_back({to, from, bytes, stream});
   return 0;
 }
 int cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t bytes) {
