@@ -57,7 +57,7 @@ struct SiteStats {
   float keptMass = 1;   ///< mean attention mass of the kept blocks, 0..1
   float density = 1;    ///< kept blocks / all blocks
   float repetition = 0; ///< s of method.md; the site is repetitive where it is >= gamma
-  float rowMax = 0;     ///< largest scaled logit seen (diagnostic), nats
+  float rowMax = 0;     ///< largest scaled logit seen, nats; 0: not known
 };
 
 /// All steps of one (layer, head).

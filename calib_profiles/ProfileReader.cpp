@@ -60,7 +60,8 @@ Result<std::string> ProfileReader::layerDigest(uint32_t layer) const {
       return masks.takeError();
     hash.update(*masks);
   }
-  for (const TensorView *view : {&impl->map, &impl->keptMass, &impl->density, &impl->repetition})
+  for (const TensorView *view :
+       {&impl->map, &impl->keptMass, &impl->density, &impl->repetition, &impl->rowMax})
     hash.update(view->data.subspan(layer * sites * sizeof(float), sites * sizeof(float)));
   return toHex(hash.finish());
 }

@@ -28,6 +28,7 @@ struct CompileOptions {
   bool perHead = false;     ///< one kernel a site, else one a (layer, step)
   uint64_t unrollBudgetBytes = 64 << 10;
   double unrollBudgetSeconds = 10;
+  std::string softmax = "auto";     ///< auto, frozen or online
   std::string tuning;               ///< spec fields that are choices: "stages=3"
   std::string tileOrder = "heads";  ///< heads or longest
   double shareStepsTau = 0;         ///< more than 0: steps may share schedules

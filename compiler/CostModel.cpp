@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -53,6 +54,16 @@ constexpr double kScheduleRunSquaredSeconds = 7e-8;
 
 /// Forms within this factor of the fastest are taken to be equally fast.
 constexpr double kEquallyFast = 1.01;
+
+/// Deviation of normal logits, and the share of tiles that ran again (codegen/device/NOTES.md).
+constexpr std::array<std::pair<double, double>, 8> kReruns = {{{8, 0},
+                                                               {10, 0.0004},
+                                                               {11, 0.0026},
+                                                               {12, 0.0135},
+                                                               {13, 0.0535},
+                                                               {14, 0.169},
+                                                               {16, 0.711},
+                                                               {20, 1}}};
 
 uint64_t roundUp16(uint64_t bytes) { return (bytes + 15) / 16 * 16; }
 
@@ -134,6 +145,23 @@ double estimateMicros(const ScheduleShape &shape, Form form, const FormCost &cos
 }
 
 } // namespace
+
+double predictedReruns(double rowMax, uint64_t tokens) {
+  // Of n normal numbers the largest is about this many deviations (Fisher and Tippett, 1928).
+  const double logRows = std::log(std::max<double>(double(tokens), 2)),
+               root = std::sqrt(4 * logRows);
+  const double largest = root - (std::log(2 * logRows) + std::log(4 * M_PI)) / (2 * root);
+  const double deviation = rowMax / largest;
+  if (!(deviation > kReruns.front().first))
+    return 0;
+  for (size_t i = 1; i < kReruns.size(); ++i)
+    if (deviation <= kReruns[i].first) {
+      const auto &[low, before] = kReruns[i - 1];
+      const auto &[high, after] = kReruns[i];
+      return before + (after - before) * (deviation - low) / (high - low);
+    }
+  return 1;
+}
 
 FormCost estimateCost(const ScheduleShape &shape, Form form) {
   FormCost cost = estimateSizes(shape, form);

@@ -35,6 +35,16 @@ FormCost estimateCost(const ScheduleShape &shape, Form form);
 /// Time until the last of `processors` is done when each takes the longest tile left.
 double makespan(std::vector<double> tiles, uint32_t processors);
 
+/// The share of tiles, 0 to 1, that a frozen maximum would compute twice in a site whose largest
+/// scaled logit is `rowMax` nats: measured on normal logits, whose largest it would be among
+/// `tokens` rows of as many. A sum of weights has to pass 2^64, so that it is 0 below 44 nats,
+/// unless the whole first block of a row is far below 0. Logits that gather in few rows have a
+/// smaller share than this; the largest alone does not tell.
+double predictedReruns(double rowMax, uint64_t tokens);
+/// From this share on the online softmax is the faster one: it costs 6 %, a tile that runs twice
+/// more than two, as its CTA's list gets longer.
+constexpr double kMostReruns = 0.025;
+
 /// Bounds on unrolling that `auto` respects.
 struct UnrollBudget {
   uint64_t bytes = 64 << 10;

@@ -165,8 +165,8 @@ Result<LayerKey> LayerCache::key(const ProfileReader &profile, uint32_t layer,
         header.scale, header.criterion.anchors, header.criterion.gamma}},
       {"options",
        {options.arch, options.form ? formName(*options.form) : "auto", options.perHead,
-        options.unrollBudgetBytes, options.unrollBudgetSeconds, options.tuning, options.tileOrder,
-        options.shareStepsTau}}};
+        options.unrollBudgetBytes, options.unrollBudgetSeconds, options.softmax, options.tuning,
+        options.tileOrder, options.shareStepsTau}}};
   auto text = writeJson(key, "layer key");
   if (!text)
     return text.takeError();

@@ -56,6 +56,7 @@ PipelineOptions pipelineOptions(const CompileOptions &options) {
   pipeline.unrollBudgetSeconds = options.unrollBudgetSeconds;
   pipeline.shareStepsTau = options.shareStepsTau;
   pipeline.target = options.arch;
+  pipeline.softmax = options.softmax;
   pipeline.tuning = options.tuning;
   pipeline.tileOrder = options.tileOrder;
   return pipeline;

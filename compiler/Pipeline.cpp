@@ -22,6 +22,7 @@ struct PipelineFlags : PassPipelineOptions<PipelineFlags> {
   Option<uint64_t> budgetBytes{*this, "unroll-budget-bytes", llvm::cl::init(65536)};
   Option<double> budgetSeconds{*this, "unroll-budget-seconds", llvm::cl::init(10.0)};
   Option<double> shareSteps{*this, "share-steps", llvm::cl::init(0.0)};
+  Option<std::string> softmax{*this, "softmax", llvm::cl::init("auto")};
   Option<std::string> tuning{*this, "tuning", llvm::cl::init("")};
   Option<std::string> tileOrder{*this, "tile-order", llvm::cl::init("heads")};
 };
@@ -48,6 +49,7 @@ void buildSattnPipeline(OpPassManager &manager, const PipelineOptions &options) 
   choose.unrollBudgetBytes = options.unrollBudgetBytes;
   choose.unrollBudgetSeconds = options.unrollBudgetSeconds;
   choose.target = options.target;
+  choose.softmax = options.softmax;
   choose.tuning = options.tuning;
   FormRowsOptions rows;
   rows.granularity = options.granularity == Granularity::Head ? "head" : "step";
@@ -64,6 +66,7 @@ void registerSattnPipeline() {
         choose.form = flags.form;
         choose.unrollBudgetBytes = flags.budgetBytes;
         choose.unrollBudgetSeconds = flags.budgetSeconds;
+        choose.softmax = flags.softmax;
         choose.tuning = flags.tuning;
         addPasses(manager, flags.shareSteps, FormRowsOptions{.granularity = flags.granularity},
                   choose, OrderTilesOptions{.order = flags.tileOrder});

@@ -36,6 +36,7 @@ struct PipelineOptions {
   double unrollBudgetSeconds = 10;       ///< compile time of one kernel (auto)
   double shareStepsTau = 0;              ///< more than 0: run share-steps
   std::string target = "sm_90a";
+  std::string softmax = "auto";    ///< auto, frozen or online
   std::string tuning;              ///< of the spec, as applyTuning() reads it
   std::string tileOrder = "heads"; ///< heads or longest
 };

@@ -49,6 +49,8 @@ std::string shapingOptions(const CompileOptions &options) {
       options.unrollBudgetBytes, options.unrollBudgetSeconds, options.tileOrder);
   if (options.shareStepsTau > 0)
     text += fmt::format(" --share-steps {}", options.shareStepsTau);
+  if (options.softmax != "auto")
+    text += fmt::format(" --softmax {}", options.softmax);
   if (!options.tuning.empty())
     text += fmt::format(" --tune {}", options.tuning);
   return text;

@@ -43,10 +43,11 @@ def Sattn_SiteOp : Sattn_Op<"site", [HasParent<"::mlir::ModuleOp">,
   let summary = "one (layer, head, step) and what it computes";
   let description = [{
     A site has a mask, or it is repetitive: its kernel computes anchor rows.
-    `kept`, `density` and `repetition` are the profile's scalars of the site.
+    `kept`, `density`, `repetition` and `row_max`, the largest scaled logit in
+    nats, are the profile's scalars of the site; without `row_max` nobody knows it.
 
     ```mlir
-    sattn.site layer 0 head 1 step 2 mask @mask_0 kept 0.9 density 0.5 repetition 0.1
+    sattn.site layer 0 head 1 step 2 mask @mask_0 kept 0.9 density 0.5 repetition 0.1 row_max 21.5
     sattn.site layer 0 head 1 step 3 repetitive kept 1.0 density 1.0 repetition 0.9
     ```
     Constraints: [1] layer, head and step are inside the problem; [2] kept mass
@@ -55,10 +56,11 @@ def Sattn_SiteOp : Sattn_Op<"site", [HasParent<"::mlir::ModuleOp">,
   }];
   let arguments = (ins I32Attr:$layer, I32Attr:$head, I32Attr:$step,
                        OptionalAttr<FlatSymbolRefAttr>:$mask, F32Attr:$kept, F32Attr:$density,
-                       F32Attr:$repetition);
+                       F32Attr:$repetition, OptionalAttr<F32Attr>:$row_max);
   let assemblyFormat = [{
     `layer` $layer `head` $head `step` $step (`mask` $mask^) : (`repetitive`)?
-    `kept` $kept `density` $density `repetition` $repetition attr-dict
+    `kept` $kept `density` $density `repetition` $repetition
+    (`row_max` $row_max^)? attr-dict
   }];
   let hasVerifier = 1;
 }

@@ -7,6 +7,9 @@
 
 #include "mlir/IR/Builders.h"
 #include "llvm/ADT/DenseMap.h"
+#include "llvm/Support/FormatVariadic.h"
+
+#include <map>
 
 using namespace mlir;
 
@@ -57,6 +60,13 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
       module.emitError() << status.message();
       return signalPassFailure();
     }
+    if (softmax != "auto" && softmax != "frozen" && softmax != "online") {
+      module.emitError() << "softmax is '" << softmax << "', wanted auto, frozen or online";
+      return signalPassFailure();
+    }
+    for (auto site : module.getOps<sattn::SiteOp>())
+      if (std::optional<llvm::APFloat> largest = site.getRowMax())
+        rowMax[{site.getHead(), site.getStep()}] = largest->convertToFloat();
     UnrollBudget budget{unrollBudgetBytes, unrollBudgetSeconds};
     sattn::ProblemAttr problem = sattn::problemOf(module);
     SymbolTable symbols(module);
@@ -83,18 +93,45 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
       }
       if (choice.overBudget)
         kernel.emitWarning() << choice.reason;
-      decide(kernel, problem, rows, tuned, choice);
+      const bool asData = choice.form == Form::Runs || choice.form == Form::Table;
+      AttentionSpec levers = asData ? tuned : withoutLists(tuned);
+      if (levers.frozen_max)
+        levers.frozen_max = isFrozen(kernel, problem, choice.reason);
+      decide(kernel, problem, rows, levers, choice);
     }
   }
 
+  /// Whether the kernel's maximum is frozen; adds to `reason` where that is not the default.
+  bool isFrozen(sattn::KernelOp kernel, sattn::ProblemAttr problem, std::string &reason) const {
+    if (softmax == "online")
+      reason += "; the online softmax was asked for";
+    if (softmax != "auto" || kernel.getDense())
+      return softmax != "online";
+    // Heads have about as many tiles; a site that tells nothing is taken to need none again.
+    double share = 0, largest = 0;
+    for (uint32_t head = kernel.getHeadBase(); head < kernel.getHeadBase() + kernel.getHeads();
+         ++head) {
+      const auto found = rowMax.find({head, kernel.getStep()});
+      if (found == rowMax.end())
+        continue;
+      share += predictedReruns(found->second, problem.getTokens()) / kernel.getHeads();
+      largest = std::max(largest, double(found->second));
+    }
+    if (share <= kMostReruns)
+      return true;
+    reason += llvm::formatv("; online softmax: logits up to {0:F1} would have {1:P1} of the tiles "
+                            "computed twice with a frozen maximum",
+                            largest, share)
+                  .str();
+    return false;
+  }
+
   void decide(sattn::KernelOp kernel, sattn::ProblemAttr problem, sattn::RowsOp rows,
-              const AttentionSpec &tuned, const FormChoice &choice) {
+              const AttentionSpec &levers, const FormChoice &choice) {
     Builder builder(&getContext());
     AnchorGrid grid;
     if (rows.getRepetitive())
       grid = anchorGridOf(problem).value_or(AnchorGrid{});
-    const bool asData = choice.form == Form::Runs || choice.form == Form::Table;
-    const AttentionSpec levers = asData ? tuned : withoutLists(tuned);
     auto scale = builder.getF32FloatAttr(float(problem.getScale().getValueAsDouble()));
     auto spec = sattn::SpecAttr::getChecked(
         [&] { return kernel.emitError(); }, &getContext(), problem.getHeadDim(),
@@ -111,6 +148,9 @@ struct ChooseFormPass : impl::ChooseFormBase<ChooseFormPass> {
     kernel.setCodeBytes(choice.cost.codeBytes);
     kernel.setCompileSecondsAttr(builder.getF32FloatAttr(float(choice.cost.compileSeconds)));
   }
+
+  std::map<std::pair<uint32_t, uint32_t>, float>
+      rowMax; ///< of (head, step); the module is one layer
 };
 
 } // namespace

@@ -63,6 +63,10 @@ def ChooseForm : SattnPass<"choose-form"> {
     budget; between `runs` and `table` the smaller data image decides. A form
     named by the user is taken whatever it costs, with a warning beyond the
     budget. Dense fallback kernels are always `runs`. The kernel's `reason` says why.
+
+    Kernels whose schedule is data have a frozen maximum or the online softmax.
+    `softmax=auto` takes the online one where the sites' `row_max` predicts that
+    tiles computed twice would cost more.
   }];
   let options = [
     Option<"form", "form", "std::string", "\"auto\"", "auto, full, schedule, runs or table">,
@@ -71,6 +75,7 @@ def ChooseForm : SattnPass<"choose-form"> {
     Option<"unrollBudgetSeconds", "unroll-budget-seconds", "double", "10",
            "most seconds to compile a kernel">,
     Option<"target", "target", "std::string", "\"sm_90a\"", "architecture of the code">,
+    Option<"softmax", "softmax", "std::string", "\"auto\"", "auto, frozen or online">,
     Option<"tuning", "tuning", "std::string", "\"\"",
            "fields of the spec that are choices, as in stages=3">,
   ];

@@ -128,3 +128,22 @@ TEST_CASE("a form that was asked for is taken beyond the budget, and the reason 
   CHECK(choice.reason == "form full was asked for, over the budget: 72.5 s to compile, budget 10");
   CHECK_FALSE(chooseForm(uniform(4, 60, 5, 60), Form::Runs, UnrollBudget{0, 0}).overBudget);
 }
+
+TEST_CASE("reruns of a frozen maximum are predicted as measured on normal logits, and grow with the largest") {
+  // The largest of 32,760^2 normal numbers is 6.03 deviations.
+  const uint64_t tokens = 32760;
+  CHECK(predictedReruns(0, tokens) == 0);
+  CHECK(predictedReruns(44, tokens) == 0);
+  CHECK(predictedReruns(12 * 6.03, tokens) == doctest::Approx(0.0135).epsilon(0.1));
+  CHECK(predictedReruns(14 * 6.03, tokens) == doctest::Approx(0.169).epsilon(0.1));
+  CHECK(predictedReruns(1e6, tokens) == 1);
+  double before = 0;
+  for (double largest = 1; largest < 200; largest += 0.5) {
+    const double share = predictedReruns(largest, tokens);
+    CHECK(share >= before);
+    // Among more logits the same largest one says less.
+    CHECK(predictedReruns(largest, 75600) <= share);
+    before = share;
+  }
+  CHECK(predictedReruns(50, 1) >= 0); // no matter how short
+}
