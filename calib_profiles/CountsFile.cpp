@@ -282,8 +282,8 @@ SiteScalars CountsReader::scalars(uint64_t site) const {
           view(CountsTensor::RowMax).load<float>(site)};
 }
 
-uint64_t CountsReader::bytesOf(CountsTensor tensor) const {
-  return impl->entries[size_t(tensor)].bytes;
+std::span<const uint8_t> CountsReader::table(CountsTensor tensor) const {
+  return impl->tables[size_t(tensor)].data;
 }
 
 Result<std::vector<uint8_t>> CountsReader::raw(CountsTensor tensor, uint64_t site) const {

@@ -109,8 +109,8 @@ public:
   SiteScalars scalars(uint64_t site) const;
   /// Counts and energies of a site; of Means the energies are those of the codes.
   Result<SiteCounts> site(uint64_t site) const;
-  /// The size of a tensor, and the bytes of one site of it, unchecked.
-  uint64_t bytesOf(CountsTensor tensor) const;
+  /// The bytes of a tensor of a number a site, or of none, and of one site of any; unchecked.
+  std::span<const uint8_t> table(CountsTensor tensor) const;
   Result<std::vector<uint8_t>> raw(CountsTensor tensor, uint64_t site) const;
   /// "layer 3, head 0, step 12".
   std::string siteName(uint64_t site) const;

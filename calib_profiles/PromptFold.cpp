@@ -187,7 +187,7 @@ Result<bool> foldWaitingPrompt(const std::string &path, uint64_t pieceBytes) {
   if (counts->kind() != CountsKind::Sums)
     return Error{fmt::format("{}: has mean energies only, to which no prompt can be added", path)};
   const std::vector<std::string> &ids = counts->prompts();
-  if (counts->bytesOf(CountsTensor::PromptIds) !=
+  if (counts->table(CountsTensor::PromptIds).size() !=
       uint64_t(SiteCounts::kMaxPrompts) * kPromptIdBytes)
     return Error{fmt::format("{}: prompt_ids: has no room for 255 prompts of {} bytes", path,
                              kPromptIdBytes)};

@@ -124,7 +124,10 @@ TEST_CASE("a pipe, a link or a sparse file in the place of an entry is told, and
   };
   const Case cases[] = {
       {"is not a regular file",
-       [&] { fs::remove(path), REQUIRE(::mkfifo(path.c_str(), 0600) == 0); }},
+       [&] {
+         fs::remove(path);
+         REQUIRE(::mkfifo(path.c_str(), 0600) == 0);
+       }},
       {"is a link",
        [&] {
          writeBytes(s.file("elsewhere"), good);
