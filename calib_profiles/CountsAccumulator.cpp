@@ -32,12 +32,16 @@ Status CountsAccumulator::createFile(const std::string &path, const ProfileHeade
   Result<PlacedFile> file = PlacedFile::create(path, layout->plan);
   if (!file)
     return file.takeError();
-  // Everything of it is zero but the hashes of its sites.
+  // Everything of it is zero but the hashes.
   const uint64_t blocks = uint64_t(layout->blocks) * layout->blocks;
   const std::vector<uint8_t> zeros(blocks * 4);
   const std::vector<uint64_t> hashes(layout->sites,
                                      siteHash({}, {}, zeros, std::span(zeros).first(blocks)));
   if (Status s = file->writeAt(layout->at(CountsTensor::SiteHash, 0), bytesOf(hashes)); !s)
+    return s;
+  const std::vector<uint8_t> state(2 * sizeof(uint64_t)), ids = packPromptIds({});
+  const Sha256Digest digest = countsDigest(layout->document, state, ids);
+  if (Status s = file->writeAt(layout->at(CountsTensor::Digest, 0), digest); !s)
     return s;
   return file->commit();
 }
@@ -62,6 +66,10 @@ Status CountsAccumulator::reload() {
     return opened.takeError();
   if (opened->kind() != CountsKind::Sums)
     return Error{fmt::format("{}: has mean energies only, to which no prompt can be added", path)};
+  if (!opened->hasDigest())
+    return Error{fmt::format("{}: has version 1.x, to which no prompt can be added: `calibatt "
+                             "profile merge` makes counts of this version of it",
+                             path)};
   if (opened->interrupted())
     return Error{fmt::format("{}: prompt {} is half folded in, and its record {} is missing", path,
                              *opened->interrupted(), recordPath(path))};

@@ -43,6 +43,7 @@ PlacedTensor stateTensor() { return {"state", DType::U64, {2}}; }
 PlacedTensor promptTensor() {
   return {"prompt_ids", DType::U8, {SiteCounts::kMaxPrompts, kPromptIdBytes}};
 }
+PlacedTensor digestTensor() { return {"digest", DType::U8, {sizeof(Sha256Digest)}}; }
 
 } // namespace
 
@@ -55,8 +56,9 @@ Result<CountsLayout> CountsLayout::create(const ProfileHeader &header, CountsKin
   layout.kind = kind;
   layout.sites = uint64_t(header.layers) * header.heads * header.stepCount();
   layout.blocks = header.blocks();
-  std::vector<PlacedTensor> tensors = {stateTensor()};
-  std::vector<CountsTensor> which = {CountsTensor::State};
+  // Side by side, since they change together; 48 bytes leave the others aligned.
+  std::vector<PlacedTensor> tensors = {stateTensor(), digestTensor()};
+  std::vector<CountsTensor> which = {CountsTensor::State, CountsTensor::Digest};
   for (const auto &[tensor, plan] : siteTensors(kind, layout.blocks)) {
     std::vector<uint64_t> shape = {header.layers, header.heads, header.stepCount()};
     uint64_t bytes = dtypeBytes(plan.dtype);
@@ -73,6 +75,7 @@ Result<CountsLayout> CountsLayout::create(const ProfileHeader &header, CountsKin
   Result<FilePlan> plan = FilePlan::create(kCountsKey, *document, tensors, where);
   if (!plan)
     return plan.takeError();
+  layout.document = document.take();
   layout.plan = plan.take();
   for (size_t i = 0; i < which.size(); ++i)
     layout.offset[size_t(which[i])] = layout.plan.offsets[i];
@@ -95,6 +98,16 @@ std::vector<uint8_t> packPromptIds(const std::vector<std::string> &ids) {
   for (size_t i = 0; i < ids.size(); ++i)
     std::copy(ids[i].begin(), ids[i].end(), bytes.begin() + long(i * kPromptIdBytes));
   return bytes;
+}
+
+Sha256Digest countsDigest(const std::string &document, std::span<const uint8_t> state,
+                          std::span<const uint8_t> promptIds) {
+  Sha256 hash;
+  hash.update(fmt::format("{}\n", document.size()));
+  hash.update(document);
+  hash.update(state);
+  hash.update(promptIds);
+  return hash.finish();
 }
 
 std::string promptsHash(const std::vector<std::string> &ids) {
@@ -147,7 +160,9 @@ struct CountsReader::Impl {
   TensorView tables[kCountsTensors]; ///< those of a number a site, and the small ones
   std::vector<std::string> prompts;
   std::optional<uint32_t> interrupted;
+  bool hasDigest = false;
 
+  Status checkDigest(uint32_t major);
   Status readState();
   Status readPrompts();
   Error atSite(uint64_t site, const std::string &what) const;
@@ -165,6 +180,10 @@ const CountsLayout &CountsReader::layout() const { return impl->layout; }
 const std::string &CountsReader::document() const { return impl->document; }
 const std::vector<std::string> &CountsReader::prompts() const { return impl->prompts; }
 std::optional<uint32_t> CountsReader::interrupted() const { return impl->interrupted; }
+std::span<const uint8_t> CountsReader::promptIds() const {
+  return impl->tables[size_t(CountsTensor::PromptIds)].data;
+}
+bool CountsReader::hasDigest() const { return impl->hasDigest; }
 
 Result<CountsReader> CountsReader::open(const std::string &path) {
   Result<SafetensorsReader> file = SafetensorsReader::open(path);
@@ -174,11 +193,13 @@ Result<CountsReader> CountsReader::open(const std::string &path) {
   if (!document)
     return Error{
         fmt::format("{}: __metadata__ has no \"{}\", so these are no counts", path, kCountsKey)};
-  Result<ProfileHeader> header = decodeHeader(*document, kCountsFormat, path);
+  uint32_t major = 0;
+  Result<ProfileHeader> header = decodeHeader(*document, kCountsFormat, path, &major);
   if (!header)
     return header.takeError();
   const CountsKind kind = file->find("energy_sum") ? CountsKind::Sums : CountsKind::Means;
-  auto impl = std::make_unique<Impl>(Impl{file.take(), {}, header.take(), {}, {}, {}, {}, {}});
+  auto impl =
+      std::make_unique<Impl>(Impl{file.take(), {}, header.take(), {}, {}, {}, {}, {}, false});
   impl->document = *impl->file.metadata(kCountsKey);
   const ProfileHeader &h = impl->header;
   Result<CountsLayout> layout = CountsLayout::create(h, kind, path);
@@ -214,9 +235,32 @@ Result<CountsReader> CountsReader::open(const std::string &path) {
     if (Status s = view(tensor, {plan.name, plan.dtype, shape}); !s)
       return s.takeError();
   }
+  if (impl->file.find("digest"))
+    if (Status s = view(CountsTensor::Digest, digestTensor()); !s)
+      return s.takeError();
+  if (Status s = impl->checkDigest(major); !s)
+    return s.takeError();
   if (Status s = impl->readState(); !s)
     return s.takeError();
   return CountsReader(std::move(impl));
+}
+
+/// A digest that got lost must not make counts look like those of version 1.
+Status CountsReader::Impl::checkDigest(uint32_t major) {
+  const std::span<const uint8_t> wanted = tables[size_t(CountsTensor::Digest)].data;
+  hasDigest = !wanted.empty();
+  if (hasDigest != (major > 1))
+    return Error{fmt::format("{}: version {}.x with{} a digest, wanted {}", file.path(), major,
+                             hasDigest ? "" : "out", hasDigest ? "none before 2.0" : "one")};
+  if (!hasDigest)
+    return {};
+  const Sha256Digest got = countsDigest(document, tables[size_t(CountsTensor::State)].data,
+                                        tables[size_t(CountsTensor::PromptIds)].data);
+  if (std::equal(got.begin(), got.end(), wanted.begin()))
+    return {};
+  return Error{fmt::format("{}: document, state or prompt_ids is damaged: their SHA-256 is {}, "
+                           "wanted {}",
+                           file.path(), toHex(got), toHex(wanted))};
 }
 
 Status CountsReader::Impl::readState() {
@@ -291,24 +335,37 @@ Result<std::vector<uint8_t>> CountsReader::raw(CountsTensor tensor, uint64_t sit
   return impl->file.read(impl->entries[size_t(tensor)], site * bytes, bytes);
 }
 
-Result<SiteCounts> CountsReader::site(uint64_t site) const {
-  const ProfileHeader &h = impl->header;
-  auto wrong = [&](const std::string &what) {
-    return Error{fmt::format("{}: {}: {}", path(), siteName(site), what)};
-  };
-  std::vector<uint8_t> best, energy, count;
-  for (auto [tensor, bytes] : {std::pair{CountsTensor::Best, &best},
-                               {CountsTensor::Energy, &energy},
-                               {CountsTensor::Count, &count}}) {
+Status CountsReader::checkHash(uint64_t site) const {
+  StoredSite stored;
+  return readSite(site, stored);
+}
+
+/// What is stored of a site, which has its hash.
+Status CountsReader::readSite(uint64_t site, StoredSite &stored) const {
+  for (auto [tensor, bytes] : {std::pair{CountsTensor::Best, &stored.best},
+                               {CountsTensor::Energy, &stored.energy},
+                               {CountsTensor::Count, &stored.count}}) {
     Result<std::vector<uint8_t>> read = raw(tensor, site);
     if (!read)
       return read.takeError();
     *bytes = read.take();
   }
-  const SiteScalars scalars = this->scalars(site);
-  if (siteHash(scalars, best, energy, count) !=
+  if (siteHash(scalars(site), stored.best, stored.energy, stored.count) ==
       impl->tables[size_t(CountsTensor::SiteHash)].load<uint64_t>(site))
-    return wrong("is damaged: its hash is another");
+    return {};
+  return Error{fmt::format("{}: {}: is damaged: its hash is another", path(), siteName(site))};
+}
+
+Result<SiteCounts> CountsReader::site(uint64_t site) const {
+  const ProfileHeader &h = impl->header;
+  auto wrong = [&](const std::string &what) {
+    return Error{fmt::format("{}: {}: {}", path(), siteName(site), what)};
+  };
+  StoredSite stored;
+  if (Status s = readSite(site, stored); !s)
+    return s.takeError();
+  auto &[best, energy, count] = stored;
+  const SiteScalars scalars = this->scalars(site);
   // A hash does not say that a program which wrote it was right.
   const double scores = std::abs(double(scalars.repetition)) * kRepetitionUnit;
   if (scores > double(h.prompts) || !std::isfinite(scalars.rowMax))

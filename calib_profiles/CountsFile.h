@@ -5,6 +5,7 @@
 #include "calib_profiles/PlacedFile.h"
 #include "calib_profiles/Profile.h"
 #include "calib_profiles/Selection.h"
+#include "runtime/format/Hash.h"
 
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@ enum class CountsKind : uint8_t {
 /// The tensors of a counts file, in the order of their bytes.
 enum class CountsTensor : uint8_t {
   State,      ///< U64 [2]: prompts folded in; number of the one being folded in, or 0
+  Digest,     ///< U8 [32] countsDigest() of everything that is not per site
   SiteHash,   ///< U64 [sites] siteHash() of everything else of the site
   Repetition, ///< I64 [sites] sum of scores, in 2^-32
   Kept,       ///< U64 [sites] sum of the counts
@@ -30,7 +32,7 @@ enum class CountsTensor : uint8_t {
   Count,      ///< U8 [sites, B, B]
   PromptIds,  ///< U8 [255, 1024] ascending, zero-padded
 };
-constexpr size_t kCountsTensors = 9;
+constexpr size_t kCountsTensors = 10;
 
 constexpr size_t kPromptIdBytes = 1024; ///< of which the last is zero
 constexpr const char *kCountsKey = "calibatt_counts";
@@ -43,6 +45,7 @@ struct CountsLayout {
   CountsKind kind = CountsKind::Sums;
   uint64_t sites = 0;
   uint32_t blocks = 0;
+  std::string document; ///< `__metadata__` of new counts
   FilePlan plan;
   uint64_t offset[kCountsTensors] = {}, bytesPerSite[kCountsTensors] = {}; ///< 0: not per site
 
@@ -57,6 +60,9 @@ struct CountsLayout {
 Status checkPromptId(const std::string &id);
 /// The tensor PromptIds; `ids` ascending, at most 255.
 std::vector<uint8_t> packPromptIds(const std::vector<std::string> &ids);
+/// SHA-256 of the document, the state and the table of prompt ids, as stored.
+Sha256Digest countsDigest(const std::string &document, std::span<const uint8_t> state,
+                          std::span<const uint8_t> promptIds);
 /// SHA-256 as profiles have it, of ascending ids.
 std::string promptsHash(const std::vector<std::string> &ids);
 
@@ -102,20 +108,33 @@ public:
   /// The document of the header as stored: equal where the problems are.
   const std::string &document() const;
   const std::vector<std::string> &prompts() const; ///< ascending
+  /// Counts of version 1 have none: what they say besides sites is unchecked, and no prompt can be
+  /// added.
+  bool hasDigest() const;
   /// Number of the prompt a killed run was folding in; then sites are old or new.
   std::optional<uint32_t> interrupted() const;
 
   uint64_t siteIndex(uint32_t layer, uint32_t head, uint32_t step) const;
   SiteScalars scalars(uint64_t site) const;
+  /// That what is stored of a site is what was written; site() does it too. Everything that is not
+  /// per site is checked by open().
+  Status checkHash(uint64_t site) const;
   /// Counts and energies of a site; of Means the energies are those of the codes.
   Result<SiteCounts> site(uint64_t site) const;
   /// The bytes of a tensor of a number a site, or of none, and of one site of any; unchecked.
   std::span<const uint8_t> table(CountsTensor tensor) const;
   Result<std::vector<uint8_t>> raw(CountsTensor tensor, uint64_t site) const;
+  /// The table of prompt ids as stored.
+  std::span<const uint8_t> promptIds() const;
   /// "layer 3, head 0, step 12".
   std::string siteName(uint64_t site) const;
 
 private:
+  struct StoredSite {
+    std::vector<uint8_t> best, energy, count;
+  };
+  Status readSite(uint64_t site, StoredSite &stored) const;
+
   struct Impl;
   explicit CountsReader(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl;

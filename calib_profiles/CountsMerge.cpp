@@ -92,12 +92,14 @@ public:
     const ScalarColumns columns(scalars);
     const std::vector<uint64_t> state = {ids.size(), 0};
     const std::vector<uint8_t> prompts = packPromptIds(ids);
+    const Sha256Digest digest = countsDigest(layout.document, bytesOf(state), prompts);
     for (const auto &[tensor, bytes] : {std::pair{CountsTensor::State, bytesOf(state)},
                                         {CountsTensor::SiteHash, bytesOf(hashes)},
                                         {CountsTensor::Repetition, bytesOf(columns.repetition)},
                                         {CountsTensor::Kept, bytesOf(columns.kept)},
                                         {CountsTensor::RowMax, bytesOf(columns.rowMax)},
-                                        {CountsTensor::PromptIds, bytesOf(prompts)}})
+                                        {CountsTensor::PromptIds, bytesOf(prompts)},
+                                        {CountsTensor::Digest, bytesOf(digest)}})
       if (Status s = file.writeAt(layout.at(tensor, 0), bytes); !s)
         return s;
     return file.commit();

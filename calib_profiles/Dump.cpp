@@ -13,7 +13,6 @@
 namespace calibatt {
 
 namespace {
-constexpr const char *kDumpKey = "calibatt_dump";
 
 Result<DumpHeader> decodeDump(const std::string &text, const std::string &where) {
   Result<Json> json = parseJson(text, where);

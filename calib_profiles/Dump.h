@@ -9,6 +9,9 @@
 
 namespace calibatt {
 
+/// `__metadata__` key of its document.
+constexpr const char *kDumpKey = "calibatt_dump";
+
 /// What a dump says about itself.
 struct DumpHeader {
   std::string model;

@@ -85,7 +85,8 @@ public:
   Result<std::string> layerDigest(uint32_t layer) const;
   SiteStats stats(uint32_t layer, uint32_t head, uint32_t step) const;
   bool isRepetitive(uint32_t layer, uint32_t head, uint32_t step) const;
-  /// Safe from several threads.
+  /// Its stored bytes are compared with their hash; everything else was by open(). Safe from
+  /// several threads.
   Result<HeadProfile> head(uint32_t layer, uint32_t head) const;
 
 private:

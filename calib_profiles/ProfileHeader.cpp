@@ -172,8 +172,25 @@ Grid readGrid(JsonFields &fields) {
   return {size[0], size[1], size[2]};
 }
 
+/// Refuses one that is not read, and says what to do with a profile that has no digest.
+static Result<uint32_t> majorVersion(const std::string &version, const std::string &format,
+                                     const std::string &where) {
+  const std::string text = version.substr(0, version.find('.'));
+  const bool bitmaps = format == kBitmapFormat, counts = format == kCountsFormat;
+  if (text == "1" && (bitmaps || counts))
+    return 1u;
+  if (text == "2" && !bitmaps)
+    return 2u;
+  return Error{fmt::format(
+      "{}: version: got \"{}\", wanted \"{}\"{}", where, version,
+      bitmaps  ? "1.x"
+      : counts ? "1.x or 2.x"
+               : "2.x",
+      text == "1" ? " (1.x had no digest; select or synthesise the profile again)" : "")};
+}
+
 Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &format,
-                                   const std::string &where) {
+                                   const std::string &where, uint32_t *major) {
   Result<Json> json = parseJson(text, where);
   if (!json)
     return json.takeError();
@@ -186,11 +203,14 @@ Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &f
     return Error{fmt::format(
         "{}: format: got \"{}\", wanted \"{}\"{}", where, gotFormat, format,
         gotFormat == kBitmapFormat ? " (convert it with `calibatt profile import`)" : "")};
-  if (version.substr(0, version.find('.')) != "1")
-    return Error{fmt::format("{}: version: got \"{}\", wanted \"1.x\"", where, version)};
-
   // Counts have neither prompts nor rho: both come from elsewhere.
   const bool counts = format == kCountsFormat, optional = format == kBitmapFormat || counts;
+  const Result<uint32_t> number = majorVersion(version, format, where);
+  if (!number)
+    return Error{number.message()};
+  if (major)
+    *major = *number;
+
   auto present = [&](const char *key) { return !optional || fields.has(key); };
   ProfileHeader h;
   h.model = fields.string("model");

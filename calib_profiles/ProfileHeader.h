@@ -13,7 +13,8 @@ constexpr const char *kProfileFormat = "calibatt.profile";
 constexpr const char *kBitmapFormat = "calibatt.bitmaps";
 constexpr const char *kCountsFormat = "calibatt.counts";
 constexpr const char *kMetadataKey = "calibatt";
-constexpr const char *kFormatVersion = "1.0";
+/// Of profiles and counts; bitmaps have 1.x.
+constexpr const char *kFormatVersion = "2.0";
 /// What profiles of this program name as their tool.
 constexpr const char *kToolName = "calibatt 0.1.0";
 
@@ -34,9 +35,10 @@ Result<std::string> encodeHeader(const ProfileHeader &header, const std::string 
                                  const char *format = kProfileFormat);
 
 /// Parses and validates. `format` is the wanted value of the field `format`;
-/// in kBitmapFormat everything about how the masks were made is optional.
+/// in kBitmapFormat everything about how the masks were made is optional. Of the major versions,
+/// which are read: bitmaps 1, profiles 2, counts 1 and 2; `major` is set to what it is.
 Result<ProfileHeader> decodeHeader(const std::string &text, const std::string &format,
-                                   const std::string &where);
+                                   const std::string &where, uint32_t *major = nullptr);
 
 /// Reads the member `grid`, [frames, height, width].
 Grid readGrid(JsonFields &fields);

@@ -5,20 +5,26 @@
 #include "runtime/format/InputFile.h"
 #include "runtime/format/Quantity.h"
 #include "runtime/format/Safetensors.h"
+#include "runtime/format/TablesDigest.h"
 #include "runtime/format/Zstd.h"
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
 namespace calibatt {
 
+static uint64_t padded(uint64_t bytes) {
+  return (bytes + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment;
+}
+
 struct ProfileReader::Impl {
   SafetensorsReader file;
   ProfileHeader header;
   TensorEntry pool;
-  TensorView index, map, keptMass, density, repetition, rowMax;
+  TensorView index, poolHash, map, keptMass, density, repetition, rowMax;
 
   uint64_t siteIndex(uint32_t layer, uint32_t head, uint32_t step) const {
     return (uint64_t(layer) * header.heads + head) * header.stepCount() + step;
@@ -26,6 +32,7 @@ struct ProfileReader::Impl {
   Error atSite(const char *field, uint64_t site, const std::string &what) const;
   Status checkIndex() const;
   Status checkSites() const;
+  Result<std::vector<uint8_t>> frame(uint32_t layer, uint32_t head) const;
   Result<HeadProfile> head(uint32_t layer, uint32_t head) const;
 };
 
@@ -78,6 +85,9 @@ Result<ProfileReader> ProfileReader::open(const std::string &path) {
   if (!header)
     return header.takeError();
 
+  if (Status s = checkDigest(*file, *document); !s)
+    return s.takeError();
+
   auto impl = std::make_unique<Impl>(Impl{file.take(), header.take()});
   const ProfileHeader &h = impl->header;
   const std::vector<uint64_t> sites = {h.layers, h.heads, h.stepCount()};
@@ -89,6 +99,10 @@ Result<ProfileReader> ProfileReader::open(const std::string &path) {
   };
   const Wanted wanted[] = {
       {"pool_index", DType::U64, {uint64_t(h.layers) * h.heads, 3}, &impl->index},
+      {"pool_hash",
+       DType::U8,
+       {uint64_t(h.layers) * h.heads, sizeof(Xxh128Digest)},
+       &impl->poolHash},
       {"map", DType::U32, sites, &impl->map},
       {"kept_mass", DType::F32, sites, &impl->keptMass},
       {"density", DType::F32, sites, &impl->density},
@@ -121,9 +135,8 @@ Status ProfileReader::Impl::checkIndex() const {
     auto fail = [&](const std::string &what) {
       return Error{fmt::format("{}: pool_index: entry {} {}", file.path(), entry, what)};
     };
-    const uint64_t start = (end + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment;
-    if (offset != start)
-      return fail(fmt::format("starts at byte {}, wanted {}", offset, start));
+    if (offset != padded(end))
+      return fail(fmt::format("starts at byte {}, wanted {}", offset, padded(end)));
     if (offset > pool.bytes || size > pool.bytes - offset)
       return fail(fmt::format("has {} bytes at byte {}, but the pool has {} bytes", size, offset,
                               pool.bytes));
@@ -131,7 +144,26 @@ Status ProfileReader::Impl::checkIndex() const {
       return fail(fmt::format("has {} masks, wanted 1 to {}", masks, header.stepCount()));
     end = offset + size;
   }
+  if (pool.bytes != padded(end))
+    return Error{fmt::format("{}: pool: has {} bytes, but its frames have {}", file.path(),
+                             pool.bytes, padded(end))};
   return {};
+}
+
+/// A frame with its padding, which has its hash.
+Result<std::vector<uint8_t>> ProfileReader::Impl::frame(uint32_t layer, uint32_t head) const {
+  const uint64_t entry = uint64_t(layer) * header.heads + head;
+  const uint64_t offset = index.load<uint64_t>(entry * 3);
+  Result<std::vector<uint8_t>> stored =
+      file.read(pool, offset, padded(index.load<uint64_t>(entry * 3 + 1)));
+  if (!stored)
+    return stored;
+  const Xxh128Digest got = xxh128(*stored);
+  const std::span<const uint8_t> wanted = poolHash.data.subspan(entry * got.size(), got.size());
+  if (std::equal(got.begin(), got.end(), wanted.begin()))
+    return stored;
+  return Error{fmt::format("{}: pool: layer {}, head {}: is damaged: its hash is {}, wanted {}",
+                           file.path(), layer, head, toHex(got), toHex(wanted))};
 }
 
 Error ProfileReader::Impl::atSite(const char *field, uint64_t site, const std::string &what) const {
@@ -183,11 +215,13 @@ Result<HeadProfile> ProfileReader::Impl::head(uint32_t layer, uint32_t head) con
   const uint64_t size = index.load<uint64_t>(entry * 3 + 1);
   const uint64_t masks = index.load<uint64_t>(entry * 3 + 2);
   const uint64_t bytes = maskBytes(header);
-  Result<std::vector<uint8_t>> stored = file.read(pool, offset, size);
+  // With its padding, which the hash is of too; checkIndex() found that the pool has it.
+  Result<std::vector<uint8_t>> stored = frame(layer, head);
   if (!stored)
     return stored.takeError();
-  Result<std::vector<uint8_t>> raw = zstdDecompress(
-      *stored, masks * bytes, fmt::format("{}: pool: layer {}, head {}", file.path(), layer, head));
+  Result<std::vector<uint8_t>> raw =
+      zstdDecompress(std::span(*stored).first(size), masks * bytes,
+                     fmt::format("{}: pool: layer {}, head {}", file.path(), layer, head));
   if (!raw)
     return raw.takeError();
 

@@ -1,9 +1,12 @@
 // Writes a profile head by head: masks go straight to the pool, the few bytes a
 // site of the other tensors are kept until the end.
+#include "calib_profiles/PlacedFile.h"
 #include "calib_profiles/Profile.h"
 #include "calib_profiles/ProfileHeader.h"
+#include "runtime/format/Hash.h"
 #include "runtime/format/Quantity.h"
 #include "runtime/format/Safetensors.h"
+#include "runtime/format/TablesDigest.h"
 #include "runtime/format/Zstd.h"
 
 #include <fmt/format.h>
@@ -20,12 +23,13 @@ constexpr int kPoolLevel = 5;
 } // namespace
 
 struct ProfileWriter::Impl {
-  std::string path;
+  std::string path, document;
   ProfileHeader header;
   SafetensorsWriter file;
   size_t pool = 0;
   uint64_t heads = 0; ///< appended so far
   std::vector<uint64_t> index;
+  std::vector<uint8_t> hashes; ///< of the frames with their padding
   std::vector<uint32_t> map;
   std::vector<float> keptMass, density, repetition, rowMax;
 
@@ -48,7 +52,8 @@ Result<ProfileWriter> ProfileWriter::create(const std::string &path, const Profi
   Result<size_t> pool = file->beginStream("pool", DType::U8);
   if (!pool)
     return pool.takeError();
-  return ProfileWriter(std::make_unique<Impl>(Impl{path, header, file.take(), *pool}));
+  return ProfileWriter(
+      std::make_unique<Impl>(Impl{path, document.take(), header, file.take(), *pool}));
 }
 
 Status ProfileWriter::Impl::checkStats(const SiteStats &s, uint32_t layer, uint32_t head,
@@ -112,9 +117,10 @@ Status ProfileWriter::Impl::append(const HeadProfile &head) {
     return frame.takeError();
   index.insert(index.end(), {file.streamBytes(pool), frame->size(), distinct.size()});
   ++heads;
-  if (Status s = file.append(pool, *frame); !s)
-    return s;
-  return file.pad(pool);
+  frame->resize((frame->size() + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment);
+  const Xxh128Digest hash = xxh128(*frame);
+  hashes.insert(hashes.end(), hash.begin(), hash.end());
+  return file.append(pool, *frame);
 }
 
 Status ProfileWriter::append(const HeadProfile &head) { return impl->append(head); }
@@ -125,17 +131,25 @@ Status ProfileWriter::finish() {
   if (w.heads != layers * heads)
     return Error{fmt::format("{}: got {}, wanted {} x {}", w.path, counted(w.heads, "head"),
                              counted(layers, "layer"), counted(heads, "head"))};
-  const std::vector<uint64_t> sites = {layers, heads, steps};
-  if (Status s = w.file.add("pool_index", DType::U64, {layers * heads, 3}, w.index); !s)
+  const std::vector<uint64_t> sites = {layers, heads, steps}, index = {layers * heads, 3},
+                              hashes = {layers * heads, sizeof(Xxh128Digest)},
+                              pool = {w.file.streamBytes(w.pool)};
+  const std::vector<DigestEntry> tables = {{"pool", DType::U8, pool, {}},
+                                           {"pool_index", DType::U64, index, bytesOf(w.index)},
+                                           {"pool_hash", DType::U8, hashes, w.hashes},
+                                           {"map", DType::U32, sites, bytesOf(w.map)},
+                                           {"kept_mass", DType::F32, sites, bytesOf(w.keptMass)},
+                                           {"density", DType::F32, sites, bytesOf(w.density)},
+                                           {"repetition", DType::F32, sites, bytesOf(w.repetition)},
+                                           {"row_max", DType::F32, sites, bytesOf(w.rowMax)}};
+  for (const DigestEntry &table : tables)
+    if (!isPool(table.name)) // which is in the file already
+      if (Status s = w.file.add(table.name, table.dtype, {table.shape.begin(), table.shape.end()},
+                                table.bytes);
+          !s)
+        return s;
+  if (Status s = setDigests(w.file, w.document, tables); !s)
     return s;
-  if (Status s = w.file.add("map", DType::U32, sites, w.map); !s)
-    return s;
-  for (auto [name, values] : {std::pair{"kept_mass", &w.keptMass},
-                              {"density", &w.density},
-                              {"repetition", &w.repetition},
-                              {"row_max", &w.rowMax}})
-    if (Status s = w.file.add(name, DType::F32, sites, *values); !s)
-      return s;
   return w.file.finish();
 }
 

@@ -110,24 +110,33 @@ private:
   std::vector<Extent> extents;
 };
 
-Extent stateExtent(const CountsLayout &layout, uint64_t folded, uint64_t folding) {
+/// The state, the prompts where they are others, and the digest that fits them.
+std::vector<Extent> stateExtents(const CountsReader &counts, uint64_t folded, uint64_t folding,
+                                 const std::vector<std::string> *ids = nullptr) {
+  const CountsLayout &layout = counts.layout();
   const uint64_t state[2] = {folded, folding};
-  Extent extent{layout.at(CountsTensor::State, 0), std::vector<uint8_t>(sizeof state)};
-  std::memcpy(extent.bytes.data(), state, sizeof state);
-  return extent;
+  std::vector<Extent> extents = {
+      {layout.at(CountsTensor::State, 0), std::vector<uint8_t>(sizeof state)}};
+  std::memcpy(extents[0].bytes.data(), state, sizeof state);
+  if (ids)
+    extents.push_back({layout.at(CountsTensor::PromptIds, 0), packPromptIds(*ids)});
+  const Sha256Digest digest =
+      countsDigest(counts.document(), extents[0].bytes,
+                   ids ? std::span<const uint8_t>(extents[1].bytes) : counts.promptIds());
+  extents.push_back({layout.at(CountsTensor::Digest, 0), {digest.begin(), digest.end()}});
+  return extents;
 }
 
 /// Folds in sites from `first` on. Entries of the log are numbered by the sites
-/// that are done with them, so that pieces may have another size after a restart.
+/// that are done with them, so that pieces may have another size after a restart; the mark that a
+/// prompt is being folded in is entry 0.
 Status fold(const CountsReader &counts, const PromptReader &record, int fd, RedoLog &log,
             uint64_t first, uint64_t pieceBytes) {
   const CountsLayout &layout = counts.layout();
   const uint64_t number = counts.header().prompts + 1;
-  if (!counts.interrupted()) {
-    const Extent mark = stateExtent(layout, number - 1, number);
-    if (!writeAllAt(fd, mark.offset, mark.bytes) || ::fdatasync(fd) != 0)
-      return systemFailure(counts.path(), "cannot write");
-  }
+  if (!counts.interrupted())
+    if (Status s = log.apply(fd, 0, stateExtents(counts, number - 1, number)); !s)
+      return s;
   uint64_t perSite = 0;
   for (uint64_t bytes : layout.bytesPerSite)
     perSite += bytes;
@@ -143,9 +152,7 @@ Status fold(const CountsReader &counts, const PromptReader &record, int fd, Redo
   }
   std::vector<std::string> ids = counts.prompts();
   ids.insert(std::upper_bound(ids.begin(), ids.end(), record.promptId()), record.promptId());
-  return log.apply(fd, layout.sites + 1,
-                   {stateExtent(layout, number, 0),
-                    {layout.at(CountsTensor::PromptIds, 0), packPromptIds(ids)}});
+  return log.apply(fd, layout.sites + 1, stateExtents(counts, number, 0, &ids));
 }
 
 /// Removes what a finished fold leaves; the record last, because it says what the log is of.
@@ -186,6 +193,13 @@ Result<bool> foldWaitingPrompt(const std::string &path, uint64_t pieceBytes) {
     return record.takeError();
   if (counts->kind() != CountsKind::Sums)
     return Error{fmt::format("{}: has mean energies only, to which no prompt can be added", path)};
+  if (!counts->hasDigest())
+    return Error{fmt::format("{}: has version 1.x, to which no prompt can be added", path)};
+  // Sites that have the prompt already would get it once more.
+  if (counts->interrupted() && !*replayed)
+    return Error{fmt::format("{}: prompt {} is half folded in, and its redo log is missing or "
+                             "damaged",
+                             path, *counts->interrupted())};
   const std::vector<std::string> &ids = counts->prompts();
   if (counts->table(CountsTensor::PromptIds).size() !=
       uint64_t(SiteCounts::kMaxPrompts) * kPromptIdBytes)

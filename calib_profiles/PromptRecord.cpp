@@ -15,7 +15,6 @@ namespace calibatt {
 
 namespace {
 
-constexpr const char *kRecordKey = "calibatt_prompt";
 enum RecordTensor : size_t { SiteHash, Repetition, Kept, RowMax, Blocks };
 
 std::vector<PlacedTensor> recordTensors(const ProfileHeader &h) {
@@ -37,6 +36,14 @@ std::string problemDigest(const CountsReader &counts) {
   return toHex(digest);
 }
 
+/// Of the document; the sites have hashes of their own.
+std::string documentDigest(const std::string &id, const std::string &counts) {
+  Sha256 hash;
+  hash.update(counts + "\n" + id);
+  Sha256Digest digest = hash.finish();
+  return toHex(digest);
+}
+
 } // namespace
 
 std::string recordPath(const std::string &path) { return path + ".prompt"; }
@@ -48,8 +55,12 @@ PromptWriter::PromptWriter(const CountsReader &counts, std::string id, FilePlan 
 
 Result<PromptWriter> PromptWriter::create(const CountsReader &counts, const std::string &promptId) {
   const std::string path = recordPath(counts.path());
-  Result<std::string> document =
-      writeJson({{"version", 1}, {"prompt_id", promptId}, {"counts", problemDigest(counts)}}, path);
+  const std::string digest = problemDigest(counts);
+  Result<std::string> document = writeJson({{"version", 2},
+                                            {"prompt_id", promptId},
+                                            {"counts", digest},
+                                            {"digest", documentDigest(promptId, digest)}},
+                                           path);
   if (!document)
     return document.takeError();
   Result<FilePlan> plan =
@@ -113,10 +124,13 @@ Result<PromptReader> PromptReader::open(const std::string &path, const CountsRea
   if (!json)
     return json.takeError();
   JsonFields fields(*json, path);
-  fields.integer("version", 1, 1);
+  fields.integer("version", 2, 2);
   const std::string id = fields.string("prompt_id"), digest = fields.string("counts");
+  const std::string own = fields.string("digest");
   if (Status s = fields.status(); !s)
     return s.takeError();
+  if (own != documentDigest(id, digest))
+    return Error{fmt::format("{}: its prompt_id is damaged: the digest is another", path)};
   if (digest != problemDigest(counts))
     return Error{fmt::format("{}: is of other counts than {}", path, counts.path())};
   if (Status s = checkPromptId(id); !s)

@@ -9,6 +9,9 @@
 
 namespace calibatt {
 
+/// `__metadata__` key of its document.
+constexpr const char *kRecordKey = "calibatt_prompt";
+
 /// The record that waits beside the counts at `path` to be folded in.
 std::string recordPath(const std::string &path);
 

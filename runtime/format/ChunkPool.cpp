@@ -4,13 +4,13 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace calibatt {
 namespace {
 
-/// A chunk is closed before it grows beyond this: reading one item should not
-/// decode much more than it, yet similar neighbours should share a frame.
-constexpr uint64_t kChunkBytes = 256 << 10;
-constexpr uint64_t kMaxChunkBytes = uint64_t(1) << 30;
+/// Decoded chunks that a reader keeps, together; one at least, however large.
+constexpr uint64_t kCachedBytes = 16u << 20;
 
 uint64_t hashBytes(ChunkHash hash) { return hash == ChunkHash::Sha256 ? 32 : 16; }
 
@@ -60,7 +60,14 @@ void ChunkPoolWriter::closeChunk() {
   pending.clear();
 }
 
+void ChunkPoolWriter::checkItem(uint64_t bytes) {
+  if (bytes > maxItemBytes && outcome)
+    outcome = Error{fmt::format("{}: item {} has {} bytes, at most {} are allowed", name, count(),
+                                bytes, maxItemBytes)};
+}
+
 uint32_t ChunkPoolWriter::append(CompressedItem item) {
+  checkItem(item.rawBytes);
   closeChunk();
   stored += item.frame.size();
   items.push_back({chunks.size(), 0, item.rawBytes});
@@ -72,9 +79,7 @@ uint32_t ChunkPoolWriter::add(std::span<const uint8_t> bytes) {
   auto [entry, isNew] = known.emplace(sha256(bytes), count());
   if (!isNew)
     return entry->second;
-  if (bytes.size() > kMaxChunkBytes && outcome)
-    outcome = Error{fmt::format("{}: item {} has {} bytes, at most {} are allowed", name, count(),
-                                bytes.size(), kMaxChunkBytes)};
+  checkItem(bytes.size());
   if (!pending.empty() && pending.size() + bytes.size() > kChunkBytes)
     closeChunk();
   items.push_back({chunks.size(), pending.size(), bytes.size()});
@@ -118,7 +123,8 @@ Status ChunkPoolWriter::writePool(SafetensorsWriter &out, std::vector<Table> &ta
 }
 
 Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
-                                              const std::string &name, ChunkHash hash) {
+                                              const std::string &name, ChunkHash hash,
+                                              uint64_t maxItemBytes) {
   constexpr uint64_t kAny = SafetensorsReader::kAnySize;
   Result<TensorEntry> pool = file.entry(name + "/pool", DType::U8, {kAny});
   if (!pool)
@@ -146,10 +152,11 @@ Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
   for (uint64_t i = 0; i < chunkCount; ++i) {
     uint64_t frame = reader.chunks[2 * i], raw = reader.chunks[2 * i + 1];
     reader.begins.push_back(begin);
-    if (frame == 0 || frame > pool->bytes || raw > kMaxChunkBytes)
+    const uint64_t most = std::max(kChunkBytes, maxItemBytes);
+    if (frame == 0 || frame > pool->bytes || raw > most)
       return Error{fmt::format("{}/chunks: chunk {} has {} bytes for {} decoded ones, but the pool "
                                "has {} and at most {} are allowed",
-                               reader.where, i, frame, raw, pool->bytes, kMaxChunkBytes)};
+                               reader.where, i, frame, raw, pool->bytes, most)};
     begin += padded(frame);
     if (begin > pool->bytes)
       return Error{fmt::format("{}/chunks: chunk {} ends at byte {}, but the pool has {} bytes",
@@ -161,6 +168,7 @@ Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
                              begin, pool->bytes)};
   if (items->shape[0] >= UINT32_MAX)
     return Error{fmt::format("{}/items: has {} entries, too many", reader.where, items->shape[0])};
+  std::vector<uint64_t> covered(chunkCount); // of each chunk, by the items so far
   for (uint64_t i = 0; i < items->shape[0]; ++i) {
     const uint64_t *item = &reader.items[3 * i];
     if (item[0] >= chunkCount)
@@ -170,37 +178,94 @@ Result<ChunkPoolReader> ChunkPoolReader::open(const SafetensorsReader &file,
     if (item[1] > raw || item[2] > raw - item[1])
       return Error{fmt::format("{}/items: entry {} is {} bytes at {}, but its chunk decodes to {}",
                                reader.where, i, item[2], item[1], raw)};
+    if (item[2] > maxItemBytes)
+      return Error{fmt::format("{}/items: entry {} has {} bytes, at most {} are allowed",
+                               reader.where, i, item[2], maxItemBytes)};
+    if (item[1] != covered[item[0]])
+      return Error{fmt::format("{}/items: entry {} starts at byte {} of its chunk, wanted {}",
+                               reader.where, i, item[1], covered[item[0]])};
+    covered[item[0]] += item[2];
   }
+  for (uint64_t i = 0; i < chunkCount; ++i)
+    if (covered[i] != reader.chunks[2 * i + 1])
+      return Error{fmt::format("{}/chunks: chunk {} decodes to {} bytes, but its items have {}",
+                               reader.where, i, reader.chunks[2 * i + 1], covered[i])};
   return reader;
+}
+
+Status ChunkPoolReader::checkChunk(uint64_t chunk) const {
+  Result<std::vector<uint8_t>> stored = read(chunk);
+  return stored ? Status() : stored.takeError();
+}
+
+/// The stored bytes of a chunk, which have its hash.
+Result<std::vector<uint8_t>> ChunkPoolReader::read(uint64_t chunk) const {
+  Result<std::vector<uint8_t>> stored =
+      file->read(pool, begins[chunk], begins[chunk + 1] - begins[chunk]);
+  if (!stored)
+    return stored;
+  std::vector<uint8_t> digest;
+  appendDigest(digest, hash, *stored);
+  std::span<const uint8_t> wanted = std::span(hashes).subspan(chunk * digest.size(), digest.size());
+  if (std::equal(digest.begin(), digest.end(), wanted.begin()))
+    return stored;
+  return Error{fmt::format("{}/pool: chunk {} is damaged: its hash is {}, wanted {}", where, chunk,
+                           toHex(digest), toHex(wanted))};
+}
+
+Result<ChunkPoolReader::Decoded> ChunkPoolReader::decode(uint64_t chunk) const {
+  Result<std::vector<uint8_t>> stored = read(chunk);
+  if (!stored)
+    return stored.takeError();
+  Result<std::vector<uint8_t>> raw =
+      zstdDecompress(std::span(*stored).first(chunks[2 * chunk]), chunks[2 * chunk + 1],
+                     fmt::format("{}/pool: chunk {}", where, chunk));
+  if (!raw)
+    return raw.takeError();
+  return std::make_shared<const std::vector<uint8_t>>(raw.take());
+}
+
+/// From the cache where it is there. Two threads may decode the same chunk, which is harmless.
+Result<ChunkPoolReader::Decoded> ChunkPoolReader::decoded(uint64_t chunk) const {
+  if (!cache)
+    return decode(chunk);
+  {
+    const std::lock_guard lock(cache->mutex);
+    const auto found = std::find_if(cache->chunks.begin(), cache->chunks.end(),
+                                    [&](const auto &entry) { return entry.first == chunk; });
+    if (found != cache->chunks.end()) {
+      cache->chunks.splice(cache->chunks.begin(), cache->chunks, found);
+      return cache->chunks.front().second;
+    }
+  }
+  Result<Decoded> bytes = decode(chunk);
+  if (!bytes)
+    return bytes;
+  const std::lock_guard lock(cache->mutex);
+  cache->chunks.emplace_front(chunk, *bytes);
+  cache->bytes += (*bytes)->size();
+  while (cache->bytes > kCachedBytes && cache->chunks.size() > 1) {
+    cache->bytes -= cache->chunks.back().second->size();
+    cache->chunks.pop_back();
+  }
+  return bytes;
 }
 
 Result<std::vector<uint8_t>> ChunkPoolReader::item(uint32_t item) const {
   const uint64_t *entry = &items[3 * size_t(item)];
-  uint64_t chunk = entry[0];
-  Result<std::vector<uint8_t>> stored =
-      file->read(pool, begins[chunk], begins[chunk + 1] - begins[chunk]);
-  if (!stored)
-    return stored.takeError();
-  std::string label = fmt::format("{}/pool: chunk {} (entry {})", where, chunk, item);
-  std::vector<uint8_t> digest;
-  appendDigest(digest, hash, *stored);
-  std::span<const uint8_t> wanted = std::span(hashes).subspan(chunk * digest.size(), digest.size());
-  if (!std::equal(digest.begin(), digest.end(), wanted.begin()))
-    return Error{fmt::format("{} is damaged: its hash is {}, wanted {}", label, toHex(digest),
-                             toHex(wanted))};
-  Result<std::vector<uint8_t>> raw =
-      zstdDecompress(std::span(*stored).first(chunks[2 * chunk]), chunks[2 * chunk + 1], label);
-  if (!raw)
-    return raw;
-  auto begin = raw->begin() + int64_t(entry[1]);
-  return std::vector<uint8_t>(begin, begin + int64_t(entry[2]));
+  Result<Decoded> chunk = decoded(entry[0]);
+  if (!chunk)
+    return chunk.takeError();
+  const uint8_t *begin = (*chunk)->data() + entry[1];
+  return std::vector<uint8_t>(begin, begin + entry[2]);
 }
 
 Result<std::string> ChunkPoolReader::text(uint32_t item) const {
-  Result<std::vector<uint8_t>> bytes = this->item(item);
-  if (!bytes)
-    return bytes.takeError();
-  return std::string(bytes->begin(), bytes->end());
+  const uint64_t *entry = &items[3 * size_t(item)];
+  Result<Decoded> chunk = decoded(entry[0]);
+  if (!chunk)
+    return chunk.takeError();
+  return std::string(reinterpret_cast<const char *>((*chunk)->data()) + entry[1], entry[2]);
 }
 
 uint64_t ChunkPoolReader::rawBytes() const {

@@ -12,7 +12,10 @@
 #include "runtime/format/Safetensors.h"
 
 #include <cstdint>
+#include <list>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,11 +34,17 @@ struct CompressedItem {
 constexpr int kDefaultChunkLevel = 12;
 Result<CompressedItem> compressItem(std::span<const uint8_t> raw, int level = kDefaultChunkLevel);
 
+/// A chunk is closed before it grows beyond this: reading one item should not
+/// decode much more than it, yet similar neighbours should share a frame.
+constexpr uint64_t kChunkBytes = 256 << 10;
+
 /// Items are deduplicated by content. Chunks are compressed as they fill up, so
 /// that a big package is never held decoded.
 class ChunkPoolWriter {
 public:
   ChunkPoolWriter(std::string name, ChunkHash hash) : name(std::move(name)), hash(hash) {}
+  /// Larger items are an error. Unlimited until it is called, before the first item.
+  void limitItems(uint64_t bytes) { maxItemBytes = bytes; }
 
   /// Returns the item's number: the same for the same bytes.
   uint32_t add(std::span<const uint8_t> bytes);
@@ -64,8 +73,11 @@ private:
   };
   void closeChunk();
 
+  void checkItem(uint64_t bytes);
+
   std::string name;
   ChunkHash hash;
+  uint64_t maxItemBytes = UINT64_MAX;
   std::vector<CompressedItem> chunks;
   uint64_t stored = 0;
   std::vector<uint8_t> pending; ///< decoded bytes of the chunk being filled
@@ -77,13 +89,20 @@ private:
 /// Reads chunks of an open file when they are asked for. Safe from several threads.
 class ChunkPoolReader {
 public:
-  /// Checks every bound; the chunks' hashes are checked when they are read.
+  /// Checks every bound; the chunks' hashes are checked when they are read. What a chunk claims to
+  /// decode to is what its items need, one after another: at most kChunkBytes, or one item of at
+  /// most `maxItemBytes`.
   static Result<ChunkPoolReader> open(const SafetensorsReader &file, const std::string &name,
-                                      ChunkHash hash);
+                                      ChunkHash hash, uint64_t maxItemBytes);
+  /// For items that are read once, or kept by who reads them.
+  void keepNothing() { cache = nullptr; }
 
   uint32_t count() const { return uint32_t(items.size() / 3); }
   uint64_t itemBytes(uint32_t item) const { return items[3 * size_t(item) + 2]; }
-  /// Decodes the item's chunk. `item` is less than count().
+  uint64_t chunkCount() const { return chunks.size() / 2; }
+  /// That the stored bytes of a chunk are those that were written; item() does it too.
+  Status checkChunk(uint64_t chunk) const;
+  /// Decodes the item's chunk, unless it is one of those decoded last. `item` is less than count().
   Result<std::vector<uint8_t>> item(uint32_t item) const;
   Result<std::string> text(uint32_t item) const;
   uint64_t storedBytes() const { return begins.empty() ? 0 : begins.back(); }
@@ -91,6 +110,18 @@ public:
   uint64_t rawBytes() const;
 
 private:
+  using Decoded = std::shared_ptr<const std::vector<uint8_t>>;
+  Result<std::vector<uint8_t>> read(uint64_t chunk) const;
+  Result<Decoded> decode(uint64_t chunk) const;
+  Result<Decoded> decoded(uint64_t chunk) const;
+
+  /// Chunks that were decoded last: what is asked for next is mostly in them.
+  struct Cache {
+    std::mutex mutex;
+    std::list<std::pair<uint64_t, Decoded>> chunks; ///< most recently used first
+    uint64_t bytes = 0;
+  };
+  std::shared_ptr<Cache> cache = std::make_shared<Cache>();
   std::string where; ///< "file: name"
   ChunkHash hash = ChunkHash::Xxh128;
   std::optional<SafetensorsReader> file;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <string_view>
 
 namespace calibatt {
@@ -58,8 +59,11 @@ public:
 
   /// Offset of the symbol's bytes from the start of the cubin.
   Result<Place> find(std::string_view symbol) const;
+  Result<bool> defines(std::string_view symbol) const;
 
 private:
+  Result<std::optional<Elf64_Sym>> symbol(std::string_view name,
+                                          const std::vector<Elf64_Shdr> &sections) const;
   Status readSections(std::vector<Elf64_Shdr> &sections) const;
   Result<Place> place(const Elf64_Sym &symbol, std::string_view name, bool linked,
                       const std::vector<Elf64_Shdr> &sections) const;
@@ -90,10 +94,8 @@ Status Cubin::readSections(std::vector<Elf64_Shdr> &sections) const {
   return {};
 }
 
-Result<Place> Cubin::find(std::string_view name) const {
-  std::vector<Elf64_Shdr> sections;
-  if (Status status = readSections(sections); !status)
-    return status.takeError();
+Result<std::optional<Elf64_Sym>> Cubin::symbol(std::string_view name,
+                                               const std::vector<Elf64_Shdr> &sections) const {
   for (const Elf64_Shdr &table : sections) {
     if (table.sh_type != SHT_SYMTAB)
       continue;
@@ -111,14 +113,35 @@ Result<Place> Cubin::find(std::string_view name) const {
       if (symbol.st_name >= names.size())
         continue;
       std::string_view rest = names.substr(symbol.st_name);
-      if (rest.substr(0, rest.find('\0')) != name)
-        continue;
-      Elf64_Ehdr header;
-      read(bytes, 0, header);
-      return place(symbol, name, header.e_type != ET_REL, sections);
+      if (rest.substr(0, rest.find('\0')) == name)
+        return std::optional(symbol);
     }
   }
-  return Error{fmt::format("cubin: has no symbol {}", name)};
+  return std::optional<Elf64_Sym>();
+}
+
+Result<Place> Cubin::find(std::string_view name) const {
+  std::vector<Elf64_Shdr> sections;
+  if (Status status = readSections(sections); !status)
+    return status.takeError();
+  Result<std::optional<Elf64_Sym>> found = symbol(name, sections);
+  if (!found)
+    return found.takeError();
+  if (!*found)
+    return Error{fmt::format("cubin: has no symbol {}", name)};
+  Elf64_Ehdr header;
+  read(bytes, 0, header);
+  return place(**found, name, header.e_type != ET_REL, sections);
+}
+
+Result<bool> Cubin::defines(std::string_view name) const {
+  std::vector<Elf64_Shdr> sections;
+  if (Status status = readSections(sections); !status)
+    return status.takeError();
+  Result<std::optional<Elf64_Sym>> found = symbol(name, sections);
+  if (!found)
+    return found.takeError();
+  return *found && (*found)->st_shndx != SHN_UNDEF;
 }
 
 Result<Place> Cubin::place(const Elf64_Sym &symbol, std::string_view name, bool linked,
@@ -185,6 +208,10 @@ Result<std::span<const uint8_t>> findCubin(std::span<const uint8_t> fatbinOrCubi
   if (!isElf(found))
     return Error{"fatbin: its cubin is compressed, wanted one that is not"};
   return found;
+}
+
+Result<bool> hasSymbol(std::span<const uint8_t> cubin, const std::string &name) {
+  return Cubin(cubin).defines(name);
 }
 
 Result<uint64_t> symbolCapacity(std::span<const uint8_t> fatbinOrCubin) {

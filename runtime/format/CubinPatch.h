@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace calibatt {
@@ -14,6 +15,9 @@ namespace calibatt {
 /// all of it. Fails where there is none, more than one, or it is compressed.
 /// The bytes are not trusted.
 Result<std::span<const uint8_t>> findCubin(std::span<const uint8_t> fatbinOrCubin);
+
+/// Whether a cubin defines a symbol; fails where it is no cubin.
+Result<bool> hasSymbol(std::span<const uint8_t> cubin, const std::string &name);
 
 /// Bytes of the symbol CALIBATT_SCHEDULE_SYMBOL. Fails where the cubin has no
 /// such symbol or no bytes for it.

@@ -48,6 +48,18 @@ public:
     text.remove_prefix(size_t(end - text.data()));
     return value;
   }
+  /// As std::format's {:a} with 0x before it.
+  std::optional<float> hexFloat() {
+    float value = 0;
+    if (!accept("0x"))
+      return std::nullopt;
+    auto [end, problem] =
+        std::from_chars(text.data(), text.data() + text.size(), value, std::chars_format::hex);
+    if (problem != std::errc())
+      return std::nullopt;
+    text.remove_prefix(size_t(end - text.data()));
+    return value;
+  }
   bool empty() const { return text.empty(); }
 
 private:
@@ -169,6 +181,8 @@ Status EmittedParser::parseOutside(Cursor line) {
       return {};
     if (*number != schedule.classes.size())
       return error("producer of row class {}, wanted {}", *number, schedule.classes.size());
+    if (schedule.classes.size() >= kMaxEmittedClasses)
+      return error("has more than {} row classes", kMaxEmittedClasses);
     schedule.classes.emplace_back();
     place = Place::Producer;
     hasRuns = hasEnded = false;
@@ -328,11 +342,26 @@ Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::strin
   return parser.finish();
 }
 
-AnchorGrid emittedAnchorGrid(std::string_view cuda) {
+/// Empty where there is none.
+static std::string_view specLine(std::string_view cuda) {
   const size_t begin = cuda.find(kSpecLine);
   if (begin == cuda.npos)
     return {};
-  return readGrid(Cursor(cuda.substr(begin, cuda.find('\n', begin) - begin)));
+  return cuda.substr(begin, cuda.find('\n', begin) - begin);
 }
+
+std::optional<EmittedSpec> emittedSpec(std::string_view cuda) {
+  Cursor line(specLine(cuda));
+  auto number = [&](std::string_view name) {
+    return line.skipPast(name) ? line.number() : std::nullopt;
+  };
+  const std::optional<uint32_t> headDim = number(".head_dim = "), tokens = number(".tokens = ");
+  const std::optional<float> scale = line.skipPast(".scale = ") ? line.hexFloat() : std::nullopt;
+  if (!headDim || !tokens || !scale)
+    return std::nullopt;
+  return EmittedSpec{*headDim, *tokens, *scale, readGrid(line)};
+}
+
+AnchorGrid emittedAnchorGrid(std::string_view cuda) { return readGrid(Cursor(specLine(cuda))); }
 
 } // namespace calibatt

@@ -2,6 +2,7 @@
 // Written by the compiler, read by the runtime and the inspector.
 #pragma once
 
+#include "runtime/format/AnchorLayout.h"
 #include "runtime/format/Hash.h"
 #include "runtime/format/Result.h"
 #include "runtime/format/ScheduleLayout.h"
@@ -162,7 +163,10 @@ public:
   static Result<PackageReader> open(const std::string &path);
   /// A shard; a whole package is refused by name. Sites of other layers have no route.
   static Result<PackageReader> openShard(const std::string &path);
-  /// The same of bytes in memory, which have to outlive the reader; path() is then `name`.
+  /// Whichever of both it is.
+  static Result<PackageReader> openAny(const std::string &path);
+  /// The same as open() of bytes in memory, which have to outlive the reader; path() is then
+  /// `name`.
   static Result<PackageReader> openBytes(const std::string &name, std::span<const uint8_t> bytes);
   PackageReader(PackageReader &&) noexcept;
   PackageReader &operator=(PackageReader &&) noexcept;
@@ -180,6 +184,9 @@ public:
   Result<std::vector<uint8_t>> fatbin(uint32_t code) const;
   Result<std::string> cuda(uint32_t code) const;
   Result<std::string> ptx(uint32_t code) const;
+  /// The grid of the repetitive heads that a code image was compiled for, from its CUDA text, which
+  /// is read once; all zero where it has none.
+  Result<AnchorGrid> compiledGrid(uint32_t code) const;
   /// The data image, made again from what is stored; ScheduleDecoder is quicker for several.
   Result<std::vector<uint8_t>> data(uint32_t data) const;
   uint64_t dataBytes(uint32_t data) const; ///< of the image
@@ -201,6 +208,17 @@ public:
   uint32_t denseKernel() const;
   Result<std::string> ir(uint32_t layer) const;
 
+  /// A chunk of a pool whose stored bytes are not those that were written.
+  struct DamagedChunk {
+    std::string tensor;
+    uint64_t chunk = 0;
+    std::string message; ///< with the file and both
+  };
+  /// Compares every chunk with its hash, and decodes none.
+  std::vector<DamagedChunk> damagedChunks() const;
+  uint64_t chunkCount() const;
+  uint64_t tensorCount() const;
+
   /// One row of the size breakdown of `inspect info`.
   struct Section {
     std::string name;
@@ -213,7 +231,8 @@ public:
 
 private:
   struct Impl;
-  static Result<PackageReader> load(Result<SafetensorsReader> file, bool shard);
+  /// Nothing for `shard`: whether it is one does not matter.
+  static Result<PackageReader> load(Result<SafetensorsReader> file, std::optional<bool> shard);
   explicit PackageReader(std::unique_ptr<Impl>);
   std::unique_ptr<Impl> impl;
 };

@@ -4,11 +4,14 @@
 #include "runtime/format/PackageTables.h"
 #include "runtime/format/ScheduleDecoder.h"
 #include "runtime/format/ScheduleEncoder.h"
+#include "runtime/format/ScheduleImage.h"
 
 #include <fmt/format.h>
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <mutex>
 
 namespace calibatt {
 
@@ -28,12 +31,14 @@ struct PackageReader::Impl {
   std::vector<uint64_t> imageBytes;
   std::span<const uint8_t> imageHash;
   std::vector<float> keptMass, density, repetition;
+  std::mutex gridMutex;
+  std::map<uint32_t, AnchorGrid> grids; ///< by code, of those asked for
 
   size_t site(uint32_t layer, uint32_t head, uint32_t step) const {
     const Problem &p = manifest.problem;
     return (size_t(layer) * p.heads + head) * p.steps + step;
   }
-  Status load(bool shard);
+  Status load(std::optional<bool> shard);
   Status loadManifest();
   Status loadPools();
   Status loadStrings();
@@ -89,14 +94,14 @@ private:
 
 } // namespace
 
-Status PackageReader::Impl::load(bool shard) {
+Status PackageReader::Impl::load(std::optional<bool> shard) {
   if (Status status = loadManifest(); !status)
     return status;
-  if (const auto &part = manifest.shard; part && !shard)
+  if (const auto &part = manifest.shard; part && shard == false)
     return Error{fmt::format("{}: is shard {} of {} of a package: calibatt merge makes the package "
                              "of all of them",
                              file.path(), part->index, part->count)};
-  if (!manifest.shard && shard)
+  if (!manifest.shard && shard == true)
     return Error{fmt::format("{}: is a whole package, wanted a shard", file.path())};
   for (auto part : {&Impl::loadPools, &Impl::loadStrings, &Impl::loadCodes, &Impl::loadSchedules,
                     &Impl::loadKernels, &Impl::loadSites})
@@ -114,24 +119,8 @@ Status PackageReader::Impl::loadManifest() {
   Result<ParsedManifest> parsed = manifestFromJson(*text, path);
   if (!parsed)
     return parsed.takeError();
-  const std::string *digest = file.metadata(kDigestKey);
-  if (!digest)
-    return Error{fmt::format("{}: __metadata__ has no \"{}\"", path, kDigestKey)};
-  std::vector<DigestEntry> tables;
-  for (const TensorEntry &tensor : file.tensors()) {
-    std::span<const uint8_t> bytes;
-    if (!isPool(tensor.name)) {
-      Result<TensorView> view = file.load(tensor);
-      if (!view)
-        return view.takeError();
-      bytes = view->data;
-    }
-    tables.push_back({tensor.name, tensor.dtype, tensor.shape, bytes});
-  }
-  std::string got = tablesDigest(*text, std::move(tables));
-  if (got != *digest)
-    return Error{fmt::format("{}: manifest or a table is damaged: their SHA-256 is {}, wanted {}",
-                             path, got, digest->substr(0, 64))};
+  if (Status status = checkDigest(file, *text); !status)
+    return status;
   manifest = std::move(parsed->manifest);
   denseKernel = parsed->denseKernel;
   return {};
@@ -141,16 +130,21 @@ Status PackageReader::Impl::loadPools() {
   struct Pool {
     const char *name;
     ChunkHash hash;
+    uint64_t maxItemBytes;
     ChunkPoolReader *reader;
   };
-  for (const Pool &pool :
-       {Pool{"code", ChunkHash::Sha256, &code}, Pool{"data", ChunkHash::Xxh128, &data},
-        Pool{"order", ChunkHash::Xxh128, &order}, Pool{"text", ChunkHash::Xxh128, &text}}) {
-    Result<ChunkPoolReader> reader = ChunkPoolReader::open(file, pool.name, pool.hash);
+  const ItemLimits limits = itemLimits(manifest.problem);
+  for (const Pool &pool : {Pool{"code", ChunkHash::Sha256, limits.code, &code},
+                           Pool{"data", ChunkHash::Xxh128, limits.data, &data},
+                           Pool{"order", ChunkHash::Xxh128, limits.order, &order},
+                           Pool{"text", ChunkHash::Xxh128, limits.text, &text}}) {
+    Result<ChunkPoolReader> reader =
+        ChunkPoolReader::open(file, pool.name, pool.hash, pool.maxItemBytes);
     if (!reader)
       return reader.takeError();
     *pool.reader = reader.take();
   }
+  data.keepNothing(); // ScheduleDecoder keeps what it needs
   return {};
 }
 
@@ -226,6 +220,11 @@ Status PackageReader::Impl::loadSchedules() {
   if (!hashes)
     return hashes.takeError();
   imageHash = hashes->data;
+  const uint64_t most = itemLimits(manifest.problem).image;
+  for (size_t i = 0; i < count; ++i)
+    if (imageBytes[i] > most)
+      return Error{fmt::format("{}: data/image_bytes: entry {} is {}, at most {} are allowed",
+                               file.path(), i, imageBytes[i], most)};
   // References go down, so that they end; how many is bounded.
   std::vector<uint32_t> depth(count, 0);
   for (size_t i = 0; i < count; ++i) {
@@ -303,12 +302,17 @@ Result<PackageReader> PackageReader::openShard(const std::string &path) {
   return load(SafetensorsReader::open(path), /*shard=*/true);
 }
 
+Result<PackageReader> PackageReader::openAny(const std::string &path) {
+  return load(SafetensorsReader::open(path), std::nullopt);
+}
+
 Result<PackageReader> PackageReader::openBytes(const std::string &name,
                                                std::span<const uint8_t> bytes) {
   return load(SafetensorsReader::openBytes(name, bytes), /*shard=*/false);
 }
 
-Result<PackageReader> PackageReader::load(Result<SafetensorsReader> file, bool shard) {
+Result<PackageReader> PackageReader::load(Result<SafetensorsReader> file,
+                                          std::optional<bool> shard) {
   if (!file)
     return file.takeError();
   auto impl = std::make_unique<Impl>(file.take());
@@ -337,6 +341,19 @@ Result<std::vector<uint8_t>> PackageReader::fatbin(uint32_t code) const {
 
 Result<std::string> PackageReader::cuda(uint32_t code) const {
   return impl->text.text(impl->codeCuda[code]);
+}
+
+Result<AnchorGrid> PackageReader::compiledGrid(uint32_t code) const {
+  {
+    const std::lock_guard lock(impl->gridMutex);
+    if (const auto known = impl->grids.find(code); known != impl->grids.end())
+      return known->second;
+  }
+  Result<std::string> text = cuda(code);
+  if (!text)
+    return text.takeError();
+  const std::lock_guard lock(impl->gridMutex);
+  return impl->grids[code] = emittedAnchorGrid(*text);
 }
 
 Result<std::string> PackageReader::ptx(uint32_t code) const {
@@ -412,6 +429,25 @@ Result<std::string> PackageReader::ir(uint32_t layer) const {
     return Error{fmt::format("{}: ir: layer {} has no text", path(), layer)};
   return impl->text.text(impl->ir[layer]);
 }
+
+std::vector<PackageReader::DamagedChunk> PackageReader::damagedChunks() const {
+  std::vector<DamagedChunk> damaged;
+  for (auto [tensor, pool] : {std::pair{"code/pool", &impl->code},
+                              {"data/pool", &impl->data},
+                              {"order/pool", &impl->order},
+                              {"text/pool", &impl->text}})
+    for (uint64_t chunk = 0; chunk < pool->chunkCount(); ++chunk)
+      if (Status status = pool->checkChunk(chunk); !status)
+        damaged.push_back({tensor, chunk, status.message()});
+  return damaged;
+}
+
+uint64_t PackageReader::chunkCount() const {
+  return impl->code.chunkCount() + impl->data.chunkCount() + impl->order.chunkCount() +
+         impl->text.chunkCount();
+}
+
+uint64_t PackageReader::tensorCount() const { return impl->file.tensors().size(); }
 
 std::vector<PackageReader::Section> PackageReader::sections() const {
   std::vector<Section> sections;

@@ -1,8 +1,7 @@
-// Manifest, checks and digest of a package.
+// Manifest and checks of a package.
 #include "runtime/format/PackageTables.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -321,9 +320,8 @@ Status checkKernel(const KernelRecord &kernel, uint32_t index, const std::vector
     return fail(fmt::format("covers {} heads from {} on, but there are {}", kernel.heads,
                             kernel.headBase, problem.heads));
   uint64_t rows = uint64_t(kernel.heads) * problem.blocks();
-  if (kernel.orderRule != TileOrder::Stored && rows > uint64_t(UINT16_MAX) + 1)
-    return fail(fmt::format("has a rule for its order of {} rows, at most {} are allowed", rows,
-                            uint64_t(UINT16_MAX) + 1));
+  if (rows > kMaxKernelRows)
+    return fail(fmt::format("has {} rows, at most {} are allowed", rows, kMaxKernelRows));
   if (kernel.visits < rows || kernel.visits > rows * problem.blocks())
     return fail(
         fmt::format("visits is {}, wanted {} to {}", kernel.visits, rows, rows * problem.blocks()));
@@ -384,23 +382,6 @@ Status checkOrder(std::span<const uint16_t> order, uint64_t rows, const std::str
     seen[order[i]] = true;
   }
   return {};
-}
-
-bool isPool(const std::string &name) { return name.size() > 5 && name.ends_with("/pool"); }
-
-std::string tablesDigest(const std::string &manifest, std::vector<DigestEntry> tables) {
-  std::sort(tables.begin(), tables.end(),
-            [](const DigestEntry &a, const DigestEntry &b) { return a.name < b.name; });
-  Sha256 hash;
-  hash.update(fmt::format("{}\n", manifest.size()));
-  hash.update(manifest);
-  for (const DigestEntry &table : tables) {
-    hash.update(fmt::format("{}\n{} [{}]\n", table.name, dtypeName(table.dtype),
-                            fmt::join(table.shape, ",")));
-    if (!isPool(table.name))
-      hash.update(table.bytes);
-  }
-  return toHex(hash.finish());
 }
 
 } // namespace calibatt

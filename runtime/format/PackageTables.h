@@ -1,11 +1,12 @@
 // What PackageWriter and PackageReader agree on beyond Package.h: the manifest
-// as JSON, the checks a package must pass, and the digest over its tables.
+// as JSON, and the checks a package must pass.
 #pragma once
 
 #include "runtime/format/ChunkPool.h"
 #include "runtime/format/Hash.h"
 #include "runtime/format/Json.h"
 #include "runtime/format/Package.h"
+#include "runtime/format/TablesDigest.h"
 
 #include <span>
 #include <string>
@@ -13,9 +14,8 @@
 
 namespace calibatt {
 
-/// `__metadata__` keys.
+/// `__metadata__` key.
 constexpr const char *kManifestKey = "calibatt";
-constexpr const char *kDigestKey = "calibatt_digest";
 
 /// The most sites (layers * heads * steps) of one package.
 constexpr uint64_t kMaxSites = uint64_t(1) << 28;
@@ -34,6 +34,16 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
 Status checkManifest(const Manifest &manifest, const std::string &where);
 Status checkCode(const CodeImage &code, uint32_t index, const std::string &where);
 
+/// The most rows of one kernel: launch orders are 16 bits.
+constexpr uint64_t kMaxKernelRows = uint64_t(UINT16_MAX) + 1;
+
+/// The most bytes that an item of each pool can need, decoded, and a data image. README.md says how
+/// they follow from the problem.
+struct ItemLimits {
+  uint64_t code, data, order, text, image;
+};
+ItemLimits itemLimits(const Problem &problem);
+
 /// Numbers that records may refer to.
 struct PackageCounts {
   uint32_t codes = 0, datas = 0, orders = 0, kernels = 0;
@@ -47,18 +57,5 @@ Status checkRoutes(std::span<const uint32_t> routes, std::span<const KernelRecor
                    uint32_t denseKernel, const Manifest &manifest, const std::string &where);
 /// An order names every row once.
 Status checkOrder(std::span<const uint16_t> order, uint64_t rows, const std::string &where);
-
-/// Whether a tensor is chunks, which have hashes of their own.
-bool isPool(const std::string &name);
-
-/// Digest over the manifest and all tables (names, types, shapes and, except for
-/// pools, bytes), in order of their names. Lower-case hex.
-struct DigestEntry {
-  std::string name;
-  DType dtype;
-  std::span<const uint64_t> shape;
-  std::span<const uint8_t> bytes; ///< ignored for a pool
-};
-std::string tablesDigest(const std::string &manifest, std::vector<DigestEntry> tables);
 
 } // namespace calibatt

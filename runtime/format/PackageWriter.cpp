@@ -98,6 +98,11 @@ PackageWriter::PackageWriter(Manifest manifest) : impl(new Impl(std::move(manife
     impl->routes.assign(sites, kNone);
     impl->stats.resize(sites);
     impl->ir.assign(p.layers, kNone);
+    const ItemLimits limits = itemLimits(p);
+    impl->code.limitItems(limits.code);
+    impl->data.limitItems(limits.data);
+    impl->order.limitItems(limits.order);
+    impl->text.limitItems(limits.text);
   }
 }
 
@@ -376,7 +381,8 @@ Status PackageWriter::write(const std::string &path,
   if (!manifest)
     return manifest.takeError();
   file->setMetadata(kManifestKey, *manifest);
-  file->setMetadata(kDigestKey, tablesDigest(*manifest, std::move(entries)));
+  if (Status status = setDigests(*file, *manifest, entries); !status)
+    return status;
   return file->finish(beforeRename);
 }
 

@@ -6,6 +6,7 @@
 #include "runtime/format/ScheduleLayout.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -62,6 +63,14 @@ Result<Schedule> decodeScheduleImage(std::span<const uint8_t> image, const std::
 /// text: the immediates of the producer and the kRowClass table.
 /// Text grammar: codegen/README.md. The result is canonical.
 Result<Schedule> decodeEmittedSchedule(const std::string &cuda, const std::string &name);
+/// What the kSpec of an emitted kernel says of the problem.
+struct EmittedSpec {
+  uint32_t headDim = 0, tokens = 0;
+  float scale = 0;
+  AnchorGrid grid = {}; ///< all zero where it has none
+};
+/// Nothing where the text has no kSpec, or a field of it is missing.
+std::optional<EmittedSpec> emittedSpec(std::string_view cuda);
 /// The grid of the repetitive heads that an emitted kernel was compiled for, as its kSpec says;
 /// all zero where it has none.
 AnchorGrid emittedAnchorGrid(std::string_view cuda);

@@ -20,7 +20,7 @@ Error disagree(const std::string &name, const char *what, uint64_t got, uint64_t
 /// checkDataImage with the grid of the kernel's own code.
 Status checkAgainstCode(const PackageReader &package, uint32_t kernel,
                         std::span<const uint8_t> image) {
-  auto compiled = compiledGrid(package, package.kernel(kernel).code);
+  auto compiled = package.compiledGrid(package.kernel(kernel).code);
   if (!compiled)
     return compiled.takeError();
   return checkDataImage(package, kernel, image, *compiled);
@@ -56,13 +56,6 @@ Status checkExtents(const PackageReader &package, uint32_t kernel, uint32_t head
 }
 
 } // namespace
-
-Result<AnchorGrid> compiledGrid(const PackageReader &package, uint32_t code) {
-  auto cuda = package.cuda(code);
-  if (!cuda)
-    return cuda.takeError();
-  return emittedAnchorGrid(*cuda);
-}
 
 Status checkDataImage(const PackageReader &package, uint32_t kernel, std::span<const uint8_t> image,
                       const AnchorGrid &compiled) {

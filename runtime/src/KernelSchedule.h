@@ -13,9 +13,6 @@
 
 namespace calibatt {
 
-/// The grid of the repetitive heads that a code image was compiled for, from its CUDA text.
-Result<AnchorGrid> compiledGrid(const PackageReader &package, uint32_t code);
-
 /// Checks a kernel's data image before a kernel reads it: in itself, and against the kernel's
 /// record, the package's problem, and the grid its code was compiled for.
 Status checkDataImage(const PackageReader &package, uint32_t kernel, std::span<const uint8_t> image,

@@ -35,7 +35,7 @@ Status LaunchDataReader::read(std::span<const uint32_t> kernels, const Make &mak
   for (uint32_t kernel : kernels)
     if (const KernelRecord &record = package.kernel(kernel);
         record.data != kNone && !grids.contains(record.code)) {
-      auto grid = compiledGrid(package, record.code);
+      auto grid = package.compiledGrid(record.code);
       if (!grid)
         return grid.takeError();
       grids.emplace(record.code, *grid);

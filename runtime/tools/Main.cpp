@@ -1,6 +1,7 @@
 // calibatt: everything about profiles and packages that needs neither LLVM nor
 // CUDA. `calibatt compile` hands over to calibatt-compile, which needs both.
 #include "runtime/tools/CacheCommand.h"
+#include "runtime/tools/CheckCommand.h"
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/MergeCommand.h"
 
@@ -30,6 +31,7 @@ static int runCommandLine(int argc, char **argv) {
   addMerge(app, exitCode);
   addInspect(app, exitCode);
   addVerify(app, exitCode);
+  addCheck(app, exitCode);
   addBench(app, exitCode);
   addCache(app, exitCode);
   try {

@@ -3,6 +3,8 @@
 #include "runtime/inspect/PackageSummary.h"
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/Report.h"
+#include "runtime/tools/check/FileCheck.h"
+#include "runtime/tools/verify/CodeFacts.h"
 #include "runtime/tools/verify/DeviceSession.h"
 #include "runtime/tools/verify/KernelCheck.h"
 #include "runtime/tools/verify/ScheduleComparison.h"
@@ -45,7 +47,7 @@ std::string comparisonText(const ScheduleComparison &c, const std::string &profi
   std::string text = fmt::format(
       "{}  {}, {}, {} decoded and compared with {}: ", style.bold("schedules"),
       counted(c.sites, "site"), counted(c.rows, "row"), counted(c.blocks, "block"), profile);
-  if (c.passed()) {
+  if (c.onlyInProfile + c.notAllowed == 0) {
     text += style.good(c.wantsEquality() ? "equal, bit by bit"
                                          : fmt::format("superset, no block missing, {} added",
                                                        counted(c.onlyInPackage, "block"))) +
@@ -70,6 +72,10 @@ std::string comparisonText(const ScheduleComparison &c, const std::string &profi
   }
   if (!c.wantsEquality())
     text += additionText(c);
+  if (c.differingStats)
+    text += style.bad(fmt::format("  statistics of {} are not the profile's",
+                                  counted(c.differingStats, "site"))) +
+            "\n  " + c.firstStats + "\n";
   if (c.repetitiveSites)
     text += fmt::format("  {} repetitive: anchor rows over every key, copied to the others\n",
                         counted(c.repetitiveSites, "site"));
@@ -107,6 +113,7 @@ nlohmann::ordered_json comparisonJson(const ScheduleComparison &c, const std::st
           {"only_in_package", c.onlyInPackage},
           {"only_in_profile", c.onlyInProfile},
           {"added_beyond_bound", c.notAllowed},
+          {"differing_statistics", c.differingStats},
           {"largest_addition", std::move(largest)},
           {"same_profile_digest", c.sameProfile},
           {"first_differences", std::move(first)}};
@@ -194,6 +201,30 @@ nlohmann::ordered_json checksJson(const CheckReport &report, uint64_t seed) {
           {"kernels", std::move(kernels)}};
 }
 
+/// Says what is damaged; nothing else of such a package is looked at.
+int reportDamage(const FileCheck &check, const VerifyOptions &options) {
+  if (!options.json) {
+    for (const FileFault &fault : check.faults)
+      reportFailure(fault.message);
+    return kExitFailed;
+  }
+  const int printed =
+      printJson({{"package", check.path}, {"integrity", checkJson(check)}, {"passed", false}});
+  return printed != kExitDone ? printed : kExitFailed;
+}
+
+std::string integrityText(const FileCheck &check, const CodeFacts &facts, const TextStyle &style) {
+  std::string text = fmt::format("{}    {}, {}: {}; {}: ", style.bold("package"),
+                                 counted(check.tensors, "tensor"), counted(check.chunks, "chunk"),
+                                 style.good("as written"), counted(facts.codes, "code image"));
+  if (facts.faults.empty())
+    return text + style.good("of the manifest's problem and scale") + "\n";
+  text += style.bad(fmt::format("{} not of the manifest", facts.faults.size())) + "\n";
+  for (const std::string &fault : facts.faults)
+    text += "  " + fault + "\n";
+  return text;
+}
+
 int runVerify(const VerifyOptions &options) {
   auto package = PackageReader::open(options.package);
   if (!package)
@@ -207,7 +238,19 @@ int runVerify(const VerifyOptions &options) {
   }
   const TextStyle style = stdoutStyle();
   nlohmann::ordered_json json = {{"package", package->path()}};
-  bool passed = true;
+  // With a profile every schedule is decoded below.
+  const FileCheck integrity = checkPackage(*package, /*decode=*/!profile);
+  if (!integrity.passed())
+    return reportDamage(integrity, options);
+  const auto facts = checkCodeFacts(*package);
+  if (!facts)
+    return reportFailure(facts.message());
+  json["integrity"] = checkJson(integrity);
+  json["code"] = {{"code_images", facts->codes}, {"faults", facts->faults}};
+  bool passed = facts->faults.empty();
+  if (!options.json)
+    if (int code = printText(integrityText(integrity, *facts, style)))
+      return code;
 
   const bool onTerminal = isatty(STDERR_FILENO);
   if (profile) {
@@ -221,7 +264,7 @@ int runVerify(const VerifyOptions &options) {
       std::fputs("\r\x1b[K", stderr);
     if (!comparison)
       return reportFailure(comparison.message());
-    passed = comparison->passed();
+    passed = passed && comparison->passed();
     json["schedules"] = comparisonJson(*comparison, profile->path());
     if (!options.json)
       if (int code = printText(comparisonText(*comparison, profile->path(), style)))

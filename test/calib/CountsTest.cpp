@@ -2,6 +2,7 @@
 #include "calib_profiles/CountsMerge.h"
 #include "calib_profiles/EnergyUnits.h"
 #include "calib_profiles/PromptFold.h"
+#include "calib_profiles/PromptRecord.h"
 #include "test/calib/CountsSamples.h"
 #include "test/calib/RandomInputs.h"
 #include "test/calib/RawFile.h"
@@ -22,6 +23,13 @@ namespace {
 Status mergeQuietly(const std::vector<std::string> &inputs, const std::string &output,
                     CountsKind kind = CountsKind::Sums) {
   return mergeCounts(inputs, output, kind, 2, [](uint64_t, uint64_t) {});
+}
+
+/// The digest that its document, state and prompts have, as a forger would write it.
+void seal(RawFile &raw) {
+  const Sha256Digest digest = countsDigest(raw.document.dump(), raw.tensors.at("state").bytes,
+                                           raw.tensors.at("prompt_ids").bytes);
+  raw.tensors.at("digest").bytes.assign(digest.begin(), digest.end());
 }
 
 void copyFile(const std::string &from, const std::string &to) {
@@ -124,8 +132,14 @@ TEST_CASE("a half folded prompt without its record, and records of other counts,
   REQUIRE(writeSampleRecord(path, sampleCountsHeader(0), "p", random));
   RawFile raw = RawFile::load(path, kCountsKey);
   raw.set<uint64_t>("state", 1, 1); // as after the first write of a fold
-  std::filesystem::rename(recordPath(path), folder.file("record"));
+  seal(raw);
   raw.save(path);
+  // With its record, but without the log that says how far the fold got.
+  Result<bool> unlogged = foldWaitingPrompt(path);
+  REQUIRE_FALSE(unlogged);
+  CHECK(unlogged.message() ==
+        path + ": prompt 1 is half folded in, and its redo log is missing or damaged");
+  std::filesystem::rename(recordPath(path), folder.file("record"));
   Result<LockedCounts> half = LockedCounts::open(path);
   REQUIRE_FALSE(half);
   CHECK(half.message() == path + ": prompt 1 is half folded in, and its record is missing");
@@ -190,6 +204,8 @@ TEST_CASE("damage in counts is found: each field wrong in turn") {
   auto error = [&](const std::string &from, const std::function<void(RawFile &)> &change) {
     RawFile raw = RawFile::load(from, kCountsKey);
     change(raw);
+    if (raw.tensors.contains("digest"))
+      seal(raw);
     raw.save(bad);
     Result<CountsReader> counts = CountsReader::open(bad);
     if (!counts)
@@ -224,8 +240,12 @@ TEST_CASE("damage in counts is found: each field wrong in turn") {
         bad + ": tensor \"kept\" is missing");
   CHECK(error(good, [](RawFile &r) { r.document["heads"] = 1; }).find("site_hash") !=
         std::string::npos);
-  CHECK(error(good, [](RawFile &r) { r.document["version"] = "2.0"; }) ==
-        bad + ": version: got \"2.0\", wanted \"1.x\"");
+  CHECK(error(good, [](RawFile &r) { r.document["version"] = "3.0"; }) ==
+        bad + ": version: got \"3.0\", wanted \"1.x or 2.x\"");
+  CHECK(error(good, [](RawFile &r) { r.document["version"] = "1.0"; }) ==
+        bad + ": version 1.x with a digest, wanted none before 2.0");
+  CHECK(error(good, [](RawFile &r) { r.tensors.erase("digest"); }) ==
+        bad + ": version 2.x without a digest, wanted one");
   CHECK(error(good, [](RawFile &r) { r.key = "other"; }) ==
         bad + ": __metadata__ has no \"calibatt_counts\", so these are no counts");
   // Cut off at any place it is refused.
@@ -234,6 +254,83 @@ TEST_CASE("damage in counts is found: each field wrong in turn") {
     std::ofstream(bad, std::ios::binary).write(bytes.data(), long(random() % bytes.size()));
     CHECK_FALSE(CountsReader::open(bad));
   }
+}
+
+TEST_CASE("any flipped bit of counts or of a waiting record is refused") {
+  const uint64_t seed = freshSeed();
+  CAPTURE(seed);
+  std::mt19937_64 random(seed);
+  ScratchFolder folder;
+  const std::string path = folder.file("c"), part = folder.file("part");
+  // Two prompts and the record of a third, "p".
+  REQUIRE(writeSampleCounts(path, sampleCountsHeader(0), {"a", "o"}, random));
+  {
+    REQUIRE(writeSampleRecord(part, sampleCountsHeader(0), "p", random));
+    std::filesystem::rename(recordPath(part), recordPath(path));
+  }
+  auto readError = [&] {
+    Result<CountsReader> counts = CountsReader::open(path);
+    if (!counts)
+      return counts.message();
+    for (uint64_t site = 0; site < counts->layout().sites; ++site)
+      if (Status s = counts->checkHash(site); !s)
+        return s.message();
+    Result<PromptReader> record = PromptReader::open(recordPath(path), *counts);
+    if (!record)
+      return record.message();
+    std::vector<uint16_t> blocks;
+    for (uint64_t site = 0; site < counts->layout().sites; ++site)
+      if (Status s = record->blocks(site, blocks); !s)
+        return s.message();
+    return std::string();
+  };
+  REQUIRE(readError() == "");
+  for (const std::string &file : {path, recordPath(path)}) {
+    const std::string bytes = fileBytes(file);
+    std::vector<size_t> places;
+    for (int i = 0; i < 1500; ++i)
+      places.push_back(random() % bytes.size());
+    for (size_t at = 0; at < 2500; ++at) // header and state
+      places.push_back(at % bytes.size());
+    for (size_t at : {bytes.find(std::string("a\0", 2)), bytes.find("\"p\\\"")})
+      if (at != std::string::npos)
+        places.push_back(at);
+    for (size_t at : places) {
+      std::string flipped = bytes;
+      flipped[at] ^= char(1 << random() % 8);
+      std::ofstream(file, std::ios::binary).write(flipped.data(), std::streamsize(flipped.size()));
+      CAPTURE(at);
+      CHECK(readError().starts_with(file + ": "));
+    }
+    std::ofstream(file, std::ios::binary).write(bytes.data(), std::streamsize(bytes.size()));
+  }
+  // The id of a prompt, one bit off, would let it be counted a second time.
+  RawFile raw = RawFile::load(path, kCountsKey);
+  raw.set<uint8_t>("prompt_ids", kPromptIdBytes, 'n');
+  raw.save(path);
+  CHECK(readError().starts_with(path + ": document, state or prompt_ids is damaged: "));
+}
+
+TEST_CASE("counts of version 1 are read and merged, and no prompt is added to them") {
+  std::mt19937_64 random(freshSeed());
+  ScratchFolder folder;
+  const std::string path = folder.file("c"), old = folder.file("old"), again = folder.file("n");
+  REQUIRE(writeSampleCounts(path, sampleCountsHeader(0), {"a", "b"}, random));
+  RawFile raw = RawFile::load(path, kCountsKey);
+  raw.document["version"] = "1.0";
+  raw.tensors.erase("digest");
+  raw.save(old);
+  Result<CountsReader> counts = CountsReader::open(old);
+  REQUIRE(counts);
+  CHECK_FALSE(counts->hasDigest());
+  CHECK(counts->prompts() == std::vector<std::string>{"a", "b"});
+  Result<CountsAccumulator> added = openCounts(old, sampleCountsHeader(0), false);
+  REQUIRE_FALSE(added);
+  CHECK(added.message() == old + ": has version 1.x, to which no prompt can be added: `calibatt "
+                                 "profile merge` makes counts of this version of it");
+  REQUIRE(mergeQuietly({old}, again));
+  REQUIRE(mergeQuietly({path}, folder.file("m")));
+  CHECK(fileBytes(again) == fileBytes(folder.file("m")));
 }
 
 TEST_CASE("counts that are truncated while they are open are an error that names them") {

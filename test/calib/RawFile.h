@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runtime/format/Safetensors.h"
+#include "runtime/format/TablesDigest.h"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -42,12 +43,18 @@ struct RawFile {
     return raw;
   }
 
-  void save(const std::string &path) const {
+  /// With a digest that fits, as a forger would, where `sealed`: of profiles and packages.
+  void save(const std::string &path, bool sealed = false) const {
     Result<SafetensorsWriter> writer = SafetensorsWriter::create(path);
     REQUIRE(writer);
     writer->setMetadata(key, document.dump());
-    for (const auto &[name, tensor] : tensors)
+    std::vector<DigestEntry> entries;
+    for (const auto &[name, tensor] : tensors) {
       REQUIRE(writer->add(name, tensor.dtype, tensor.shape, std::span(tensor.bytes)));
+      entries.push_back({name, tensor.dtype, tensor.shape, tensor.bytes});
+    }
+    if (sealed)
+      REQUIRE(setDigests(*writer, document.dump(), entries));
     REQUIRE(writer->finish());
   }
 

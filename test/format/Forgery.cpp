@@ -60,14 +60,15 @@ void forge(const std::string &from, const std::string &to, const std::string &te
   finish(out, tables, manifest);
 }
 
-void forgeSchedule(const std::string &from, const std::string &to, uint32_t data,
-                   const ChangeBytes &change) {
+void forgeItem(const std::string &from, const std::string &to, const std::string &pool,
+               uint32_t item, const ChangeBytes &change) {
+  const ChunkHash hash = pool == "code" ? ChunkHash::Sha256 : ChunkHash::Xxh128;
   const SafetensorsReader file = taken(SafetensorsReader::open(from));
-  const ChunkPoolReader stored = taken(ChunkPoolReader::open(file, "data", ChunkHash::Xxh128));
-  ChunkPoolWriter forged("data", ChunkHash::Xxh128);
+  const ChunkPoolReader stored = taken(ChunkPoolReader::open(file, pool, hash, UINT64_MAX));
+  ChunkPoolWriter forged(pool, hash);
   for (uint32_t i = 0; i < stored.count(); ++i) {
     std::vector<uint8_t> bytes = taken(stored.item(i));
-    if (i == data)
+    if (i == item)
       change(bytes);
     forged.append(taken(compressItem(bytes)));
   }

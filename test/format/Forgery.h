@@ -17,8 +17,14 @@ using ChangeBytes = std::function<void(std::vector<uint8_t> &)>;
 void forge(const std::string &from, const std::string &to, const std::string &tensor,
            const ChangeBytes &change, const std::function<void(Json &)> &changeManifest = {});
 
-/// Copies a package with what is stored of one data image (ScheduleCodec.h) changed.
-void forgeSchedule(const std::string &from, const std::string &to, uint32_t data,
-                   const ChangeBytes &change);
+/// Copies a package with one item of a pool ("code", "data", "order" or "text") changed: in a chunk
+/// of its own, whose hash fits.
+void forgeItem(const std::string &from, const std::string &to, const std::string &pool,
+               uint32_t item, const ChangeBytes &change);
+/// What is stored of one data image (ScheduleCodec.h).
+inline void forgeSchedule(const std::string &from, const std::string &to, uint32_t data,
+                          const ChangeBytes &change) {
+  forgeItem(from, to, "data", data, change);
+}
 
 } // namespace calibatt::test

@@ -6,8 +6,10 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cstring>
 #include <functional>
+#include <thread>
 
 using namespace calibatt;
 using namespace calibatt::test;
@@ -110,7 +112,8 @@ TEST_CASE("tables that lie are refused by name though their digest is right") {
        setEntry<uint32_t>(1, 1)},
       {"data/reference: entry 1 is 1, wanted a lower one", "data/reference",
        setEntry<uint32_t>(1, 1)},
-      {"data image 0: its rows give", "data/image_bytes", setEntry<uint64_t>(0, kHuge)},
+      {"data/image_bytes: entry 0 is", "data/image_bytes", setEntry<uint64_t>(0, kHuge)},
+      {"data image 0: its rows give", "data/image_bytes", setEntry<uint64_t>(0, 100)},
       {"data image 0: its rows give", "data/image_hash", setEntry<uint64_t>(0, 1)},
       {"kernel 0: has a layer or a step", "kernel/layer", setEntry<uint32_t>(0, kNone)},
       {"kernel 0: covers 2 heads from 4294967295", "kernel/head_base",
@@ -127,9 +130,11 @@ TEST_CASE("tables that lie are refused by name though their digest is right") {
       {"order/items: entry 0 names chunk", "order/items", setEntry<uint64_t>(0, 9)},
       {"text/items: entry 0 is", "text/items", setEntry<uint64_t>(1, kHuge)},
       {"text/items: entry 0 is", "text/items", setEntry<uint64_t>(2, kHuge - 1)},
-      {"kernel 0: order", "order/items", setEntry<uint64_t>(2, 2)},
-      {"pool: chunk 0 (entry 0): its zstd frame does not hold", "data/chunks",
-       setEntry<uint64_t>(1, uint64_t(1) << 29)},
+      {"order/items: entry 1 starts at byte 16 of its chunk, wanted 2", "order/items",
+       setEntry<uint64_t>(2, 2)},
+      {"data/chunks: chunk 0 has", "data/chunks", setEntry<uint64_t>(1, uint64_t(1) << 29)},
+      {"data/chunks: chunk 0 decodes to", "data/chunks", setEntry<uint64_t>(1, 200000)},
+      {"text/items: entry 1 starts at byte 0", "text/items", setEntry<uint64_t>(4, 0)},
   };
   for (const Case &test : cases) {
     forge(path, forged, test.tensor, test.change);
@@ -137,6 +142,105 @@ TEST_CASE("tables that lie are refused by name though their digest is right") {
     INFO(message);
     CHECK_MESSAGE(message.find(test.wanted) != std::string::npos, test.wanted);
     CHECK(message.find(forged + ": ") == 0);
+  }
+}
+
+TEST_CASE(
+    "an item that decodes to more than the problem can need is refused before it is decoded") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  const std::string path = folder.file("m.calibatt"), forged = folder.file("forged.calibatt");
+  const PackageContent content = randomContent(random, 40);
+  REQUIRE(fill(content).write(path));
+  const ItemLimits limits = itemLimits(content.manifest.problem);
+  // Megabytes, where a model's would be hundreds of them.
+  CHECK(limits.text < 5 << 20);
+  CHECK(limits.code < 6 << 20);
+  CHECK(limits.data < 200);
+  struct Case {
+    const char *pool;
+    uint64_t limit;
+  };
+  for (const Case &test : {Case{"code", limits.code}, Case{"data", limits.data},
+                           Case{"order", limits.order}, Case{"text", limits.text}}) {
+    CAPTURE(test.pool);
+    auto message = [&](uint64_t bytes) {
+      forgeItem(path, forged, test.pool, 0,
+                [&](std::vector<uint8_t> &item) { item.assign(bytes, 0); });
+      Result<PackageReader> package = PackageReader::open(forged);
+      CHECK(std::filesystem::file_size(forged) < 20000);
+      return package ? std::string() : package.message();
+    };
+    const std::string wanted = forged + ": " + test.pool;
+    CHECK(message(test.limit + 1)
+              .starts_with(test.limit < kChunkBytes ? wanted + "/items: entry 0 has "
+                                                    : wanted + "/chunks: chunk 0 has "));
+    CHECK_FALSE(message(test.limit).starts_with(wanted + "/"));
+  }
+  // A chunk of more than its items have.
+  forge(path, forged, "text/chunks", setEntry<uint64_t>(1, kChunkBytes));
+  CHECK(readAll(forged).starts_with(forged + ": text/chunks: chunk 0 decodes to "));
+  // What the reader would refuse is not written.
+  PackageContent larger = content;
+  larger.codes[0].ptx.assign(limits.text + 1, 'x');
+  const Status written = fill(larger).write(folder.file("larger.calibatt"));
+  REQUIRE_FALSE(written);
+  CHECK(written.message().find("bytes, at most") != std::string::npos);
+}
+
+TEST_CASE("what is decoded of a pool stays the same however often and by whom it is asked for") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  const std::string path = folder.file("m.calibatt");
+  PackageContent content = randomContent(random, 40);
+  for (CodeImage &code : content.codes) // several chunks
+    code.ptx = random.text(random.integer(1, 3) * kChunkBytes / 2);
+  REQUIRE(fill(content).write(path));
+  Result<PackageReader> package = PackageReader::open(path);
+  REQUIRE(package);
+  std::atomic<unsigned> wrong{0};
+  std::vector<std::thread> threads;
+  for (unsigned t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (uint32_t i = 0; i < 40; ++i) {
+        const uint32_t code = (i * 7 + t) % uint32_t(content.codes.size());
+        Result<std::string> ptx = package->ptx(code), cuda = package->cuda(code);
+        wrong +=
+            !ptx || !cuda || *ptx != content.codes[code].ptx || *cuda != content.codes[code].cuda;
+      }
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("a package with a flipped bit in a table names the table") {
+  Random random;
+  INFO("seed ", random.seed);
+  ScratchFolder folder;
+  const std::string path = folder.file("m.calibatt");
+  REQUIRE(fill(randomContent(random, 40)).write(path));
+  const std::vector<uint8_t> bytes = readBytes(path);
+  struct Place {
+    std::string name;
+    uint64_t begin, size;
+  };
+  std::vector<Place> places;
+  {
+    Result<SafetensorsReader> file = SafetensorsReader::open(path);
+    REQUIRE(file);
+    for (const TensorEntry &tensor : file->tensors())
+      if (!isPool(tensor.name) && tensor.bytes)
+        places.push_back({tensor.name, tensor.offset, tensor.bytes});
+  }
+  REQUIRE(places.size() > 30);
+  for (const Place &place : places) {
+    const size_t at = place.begin + random.integer(0, place.size - 1);
+    patchByte(path, at, bytes[at] ^ uint8_t(1u << random.integer(0, 7)));
+    CHECK(readAll(path).starts_with(path + ": tensor \"" + place.name + "\" is damaged: "));
+    patchByte(path, at, bytes[at]);
   }
 }
 

@@ -1,8 +1,9 @@
-// The reader of counts, and selecting from what it lets through.
+// The reader of counts, and selecting from what it lets through: damaged files, and files whose
+// digest fits again.
 #include "calib_profiles/CountsMerge.h"
 #include "calib_profiles/CountsSelection.h"
 #include "test/calib/CountsSamples.h"
-#include "test/fuzz/FuzzTarget.h"
+#include "test/fuzz/RenewedDigest.h"
 
 using namespace calibatt;
 
@@ -15,23 +16,44 @@ bool shortenPromptIds(const std::string &path) {
   if (!file || !writer)
     return false;
   writer->setMetadata(kCountsKey, *file->metadata(kCountsKey));
+  std::vector<uint8_t> state, ids;
   for (const TensorEntry &entry : file->tensors()) {
     Result<TensorView> read = file->load(entry);
     if (!read)
       return false;
     const TensorView &tensor = *read;
+    if (tensor.name == "state")
+      state.assign(tensor.data.begin(), tensor.data.end());
+    if (tensor.name == "digest")
+      continue;
     if (tensor.name != "prompt_ids") {
       if (!writer->add(tensor.name, tensor.dtype, tensor.shape, tensor.data))
         return false;
       continue;
     }
-    std::vector<uint8_t> ids;
     for (size_t i = 0; i < 4 * 16; ++i)
       ids.push_back(tensor.data[i / 16 * kPromptIdBytes + i % 16]);
     if (!writer->add(tensor.name, tensor.dtype, {4, 16}, ids))
       return false;
   }
-  return bool(writer->finish());
+  const Sha256Digest digest = countsDigest(*file->metadata(kCountsKey), state, ids);
+  return writer->add("digest", DType::U8, {digest.size()}, digest) && writer->finish();
+}
+
+/// The same with the digest that fits; empty where it has none.
+std::vector<uint8_t> withFittingDigest(std::span<const uint8_t> bytes, const std::string &path) {
+  Result<SafetensorsReader> file = SafetensorsReader::open(path);
+  if (!file)
+    return {};
+  const Result<TensorView> state = file->tensor("state"), ids = file->tensor("prompt_ids"),
+                           digest = file->tensor("digest");
+  const std::string *document = file->metadata(kCountsKey);
+  if (!state || !ids || !digest || !document || digest->data.size() != sizeof(Sha256Digest))
+    return {};
+  std::vector<uint8_t> forged(bytes.begin(), bytes.end());
+  const Sha256Digest fitting = countsDigest(*document, state->data, ids->data);
+  std::copy(fitting.begin(), fitting.end(), test::bytesOf(forged, *digest));
+  return forged;
 }
 
 } // namespace
@@ -55,11 +77,12 @@ std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
   return seeds;
 }
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  test::MemoryFile memory({data, size});
-  Result<CountsReader> counts = CountsReader::open(memory.path());
+namespace {
+
+void readCounts(const std::string &path) {
+  Result<CountsReader> counts = CountsReader::open(path);
   if (!counts)
-    return 0;
+    return;
   const ProfileHeader &h = counts->header();
   for (uint64_t index = 0; index < counts->layout().sites; ++index) {
     Result<SiteCounts> site = counts->site(index);
@@ -77,7 +100,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   options.singletons = 0.5;
   Result<CountsSelection> selection = CountsSelection::create(*counts, options);
   if (!selection)
-    return 0;
+    return;
   for (uint32_t layer = 0; layer < h.layers; ++layer)
     for (uint32_t head = 0; head < h.heads; ++head) {
       DenoisingCosts costs;
@@ -92,5 +115,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         for (uint32_t row = 0; row < mask.rows(); ++row)
           test::expect(mask.get(row, row), "the diagonal is kept");
     }
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  test::MemoryFile memory({data, size});
+  readCounts(memory.path());
+  if (std::vector<uint8_t> forged = withFittingDigest({data, size}, memory.path()); !forged.empty())
+    readCounts(test::MemoryFile(forged).path());
   return 0;
 }

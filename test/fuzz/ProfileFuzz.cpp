@@ -1,6 +1,8 @@
-// The profile reader.
+// The profile reader: damaged files, and, since hashes stop those early, files whose hashes fit
+// again.
 #include "calib_profiles/Profile.h"
-#include "test/fuzz/FuzzTarget.h"
+#include "runtime/format/Hash.h"
+#include "test/fuzz/RenewedDigest.h"
 
 using namespace calibatt;
 
@@ -51,11 +53,37 @@ std::vector<std::vector<uint8_t>> test::fuzzSeeds(Random &random) {
   return seeds;
 }
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  test::MemoryFile memory({data, size});
-  Result<ProfileReader> profile = ProfileReader::open(memory.path());
+namespace {
+
+/// The same with the hashes of frames that it has, as far as its index can be followed.
+std::vector<uint8_t> withRenewedFrames(std::span<const uint8_t> bytes, const std::string &path) {
+  std::vector<uint8_t> forged(bytes.begin(), bytes.end());
+  Result<SafetensorsReader> file = SafetensorsReader::open(path);
+  if (!file)
+    return forged;
+  const Result<TensorView> pool = file->tensor("pool"), index = file->tensor("pool_index"),
+                           hashes = file->tensor("pool_hash");
+  if (!pool || !index || !hashes || dtypeBytes(index->dtype) != sizeof(uint64_t))
+    return forged;
+  uint8_t *out = test::bytesOf(forged, *hashes);
+  const uint64_t entries =
+      std::min(index->elements() / 3, hashes->data.size() / sizeof(Xxh128Digest));
+  for (uint64_t i = 0; i < entries; ++i) {
+    const uint64_t begin = index->load<uint64_t>(3 * i), size = index->load<uint64_t>(3 * i + 1);
+    if (begin > pool->data.size() || size > pool->data.size() - begin)
+      break;
+    const uint64_t padded = (size + kBlobAlignment - 1) / kBlobAlignment * kBlobAlignment;
+    const Xxh128Digest hash =
+        xxh128(pool->data.subspan(begin, std::min(padded, pool->data.size() - begin)));
+    std::copy(hash.begin(), hash.end(), out + i * hash.size());
+  }
+  return forged;
+}
+
+void readProfile(const std::string &path) {
+  Result<ProfileReader> profile = ProfileReader::open(path);
   if (!profile)
-    return 0;
+    return;
   const ProfileHeader &h = profile->header();
   for (uint32_t layer = 0; layer < h.layers; ++layer)
     for (uint32_t head = 0; head < h.heads; ++head) {
@@ -74,5 +102,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                      "a repetitive site has a dense mask");
       }
     }
+}
+
+} // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  test::MemoryFile memory({data, size});
+  readProfile(memory.path());
+  const test::MemoryFile frames(withRenewedFrames({data, size}, memory.path()));
+  const std::vector<uint8_t> forged =
+      test::withRenewedDigest(test::readBytes(frames.path()), frames.path());
+  if (!forged.empty())
+    readProfile(test::MemoryFile(forged).path());
   return 0;
 }

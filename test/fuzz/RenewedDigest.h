@@ -1,34 +1,42 @@
-// A damaged package that its digest does not give away, so that the checks behind it are reached.
+// A damaged file that its digest does not give away, so that the checks behind it are reached.
 #pragma once
 
-#include "runtime/format/PackageTables.h"
-#include "runtime/format/Safetensors.h"
+#include "runtime/format/TablesDigest.h"
 #include "test/fuzz/FuzzTarget.h"
 
 #include <algorithm>
 
 namespace calibatt::test {
 
+/// `__metadata__` of packages and profiles.
+constexpr const char *kDocumentKey = "calibatt";
+
+/// Where a tensor of the file is in its bytes.
+inline uint8_t *bytesOf(std::vector<uint8_t> &bytes, const TensorEntry &tensor) {
+  return bytes.data() + tensor.offset;
+}
+
+/// Replaces a text of the header by one as long; false where it is not there.
+inline bool replaceInHeader(std::vector<uint8_t> &bytes, const SafetensorsReader &file,
+                            const std::string &from, const std::string &to) {
+  const std::string header(file.headerBytes().begin(), file.headerBytes().end());
+  const size_t at = header.find(from);
+  if (from.size() != to.size() || at == std::string::npos)
+    return false;
+  std::copy(to.begin(), to.end(), bytes.begin() + int64_t(8 + at));
+  return true;
+}
+
 /// The same container with the digest that its tables have; empty where it is none.
 inline std::vector<uint8_t> withRenewedDigest(std::span<const uint8_t> bytes,
                                               const std::string &path) {
   Result<SafetensorsReader> file = SafetensorsReader::open(path);
-  if (!file || !file->metadata(kManifestKey) || !file->metadata(kDigestKey))
+  if (!file || !file->metadata(kDocumentKey) || !file->metadata(kDigestKey))
     return {};
-  std::vector<DigestEntry> tables;
-  for (const TensorEntry &tensor : file->tensors()) {
-    Result<TensorView> view = file->load(tensor);
-    if (!view)
-      return {};
-    tables.push_back({tensor.name, tensor.dtype, tensor.shape, view->data});
-  }
-  std::string digest = tablesDigest(*file->metadata(kManifestKey), std::move(tables));
-  std::string header(file->headerBytes().begin(), file->headerBytes().end());
-  size_t at = header.find(*file->metadata(kDigestKey));
-  if (file->metadata(kDigestKey)->size() != digest.size() || at == std::string::npos)
-    return {};
+  const Result<std::string> digest = fileDigest(*file, *file->metadata(kDocumentKey));
   std::vector<uint8_t> forged(bytes.begin(), bytes.end());
-  std::copy(digest.begin(), digest.end(), forged.begin() + int64_t(8 + at));
+  if (!digest || !replaceInHeader(forged, *file, *file->metadata(kDigestKey), *digest))
+    return {};
   return forged;
 }
 

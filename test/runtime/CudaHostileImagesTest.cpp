@@ -54,7 +54,7 @@ public:
     const KernelRecord &record = package->kernel(0);
     auto image = package->data(record.data);
     REQUIRE_MESSAGE(image, image.message());
-    auto grid = compiledGrid(*package, record.code);
+    auto grid = package->compiledGrid(record.code);
     REQUIRE_MESSAGE(grid, grid.message());
     REQUIRE(checkDataImage(*package, 0, *image, *grid));
     change(*image);

@@ -196,10 +196,9 @@ TEST_CASE_FIXTURE(Fixture, "show prints IR, CUDA and PTX, and says when it canno
   CHECK(runTool({"inspect", "show", package, "1,0,0", "--ir"}).out == "module @layer_1 {}\n");
   CHECK(contains(runTool({"inspect", "show", package, "1,0,0", "--cuda"}).out, "p.visit<0, "));
   CHECK(contains(runTool({"inspect", "show", package, "1,0,1", "--cuda"}).out, "p.run<0, "));
-  CHECK(runTool({"inspect", "show", package, "0,0,1", "--ptx"}).out ==
-        "// PTX of calibatt_table_1\n");
-  CHECK(json({"inspect", "show", package, "0,0,1", "--ptx"})["ptx"] ==
-        "// PTX of calibatt_table_1\n");
+  const ToolRun ptx = runTool({"inspect", "show", package, "0,0,1", "--ptx"});
+  CHECK(ptx.out.starts_with("// PTX of calibatt_table_"));
+  CHECK(json({"inspect", "show", package, "0,0,1", "--ptx"})["ptx"] == ptx.out);
   if (!std::filesystem::exists("/usr/local/cuda/bin")) {
     ToolRun none = runTool({"inspect", "show", package, "0,0,0", "--sass"},
                            {"PATH=/nowhere", "CUDA_HOME=/nowhere"});

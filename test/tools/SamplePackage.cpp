@@ -1,6 +1,7 @@
 // The sample's masks, its profile, and a package that computes them.
 #include "test/tools/SamplePackage.h"
 
+#include "runtime/format/Hash.h"
 #include "test/format/EmittedText.h"
 
 #include <cstring>
@@ -24,6 +25,13 @@ Sample::Sample() : seed(std::random_device()()) {
   masks.back() = BlockMask::dense(kBlocks, kBlocks);
 }
 
+static std::vector<StepInfo> sampleSteps() {
+  std::vector<StepInfo> steps;
+  for (uint32_t step = 0; step < kSteps; ++step)
+    steps.push_back({1000.0 - 250 * step, 1 - 0.25 * step, "transformer"});
+  return steps;
+}
+
 void Sample::writeProfile(const std::string &path) const {
   ProfileHeader header;
   header.model = "sample";
@@ -31,9 +39,8 @@ void Sample::writeProfile(const std::string &path) const {
   header.layers = kLayers;
   header.heads = kHeads;
   header.headDim = kHeadDim;
-  for (uint32_t step = 0; step < kSteps; ++step)
-    header.steps.push_back({1000.0 - 250 * step, 1 - 0.25 * step, "transformer"});
-  header.scale = 0.125;
+  header.steps = sampleSteps();
+  header.scale = kScale;
   header.criterion = {0.8, 0.99, 16, 0.5, kGamma, kAnchors};
   header.prompts = 3;
   header.tool = "tools tests";
@@ -74,10 +81,12 @@ Schedule scheduleOf(const Sample &sample, uint32_t layer, uint32_t step) {
   return schedule;
 }
 
-/// A linked ELF64 file whose only data are 4 KiB of the schedule symbol.
-static std::vector<uint8_t> emptyCubin() {
+/// A linked ELF64 file whose only data are 4 KiB of the schedule symbol; it defines `entry` too, of
+/// no bytes, and has the constant that kernels of this scale multiply by.
+static std::vector<uint8_t> emptyCubin(const std::string &entry) {
   constexpr size_t kCapacity = 4096, kData = sizeof(Elf64_Ehdr), kNames = kData + kCapacity,
-                   kSymbols = kNames + 32, kHeaders = kSymbols + 2 * sizeof(Elf64_Sym);
+                   kEntryName = 32, kConstant = 92, kNameBytes = 96, kSymbols = kNames + kNameBytes,
+                   kHeaders = kSymbols + 3 * sizeof(Elf64_Sym);
   std::vector<uint8_t> file(kHeaders + 4 * sizeof(Elf64_Shdr));
   auto put = [&file](size_t at, const auto &value) {
     std::memcpy(&file[at], &value, sizeof value);
@@ -92,28 +101,37 @@ static std::vector<uint8_t> emptyCubin() {
   header.e_shnum = 4;
   put(0, header);
   std::memcpy(&file[kNames + 1], CALIBATT_SCHEDULE_SYMBOL, sizeof CALIBATT_SCHEDULE_SYMBOL);
+  REQUIRE(kEntryName + entry.size() < kConstant);
+  std::memcpy(&file[kNames + kEntryName], entry.data(), entry.size());
+  put(kNames + kConstant, float(kScale) * 1.4426950408889634f);
   put(kSymbols + sizeof(Elf64_Sym), Elf64_Sym{1, 0, 0, 1, 0, kCapacity});
+  put(kSymbols + 2 * sizeof(Elf64_Sym), Elf64_Sym{kEntryName, 0, 0, 1, 0, 0});
   size_t at = kHeaders + sizeof(Elf64_Shdr);
   put(at, Elf64_Shdr{.sh_type = SHT_PROGBITS, .sh_offset = kData, .sh_size = kCapacity});
   at += sizeof(Elf64_Shdr);
-  put(at, Elf64_Shdr{.sh_type = SHT_STRTAB, .sh_offset = kNames, .sh_size = 32});
+  put(at, Elf64_Shdr{.sh_type = SHT_STRTAB, .sh_offset = kNames, .sh_size = kNameBytes});
   at += sizeof(Elf64_Shdr);
   put(at, Elf64_Shdr{.sh_type = SHT_SYMTAB,
                      .sh_offset = kSymbols,
-                     .sh_size = 2 * sizeof(Elf64_Sym),
+                     .sh_size = 3 * sizeof(Elf64_Sym),
                      .sh_link = 2,
                      .sh_entsize = sizeof(Elf64_Sym)});
   return file;
 }
 
-static CodeImage codeImage(Form form, const std::string &symbol, const std::string &cuda) {
+/// Of a text without its entry; the symbol is a hash of both, as the compiler's are.
+static CodeImage codeImage(Form form, const std::string &text) {
+  const std::string body = "(const __grid_constant__ calibatt::LaunchParams params) {}\n";
+  Sha256 hash;
+  hash.update(text + body);
   CodeImage code;
-  code.symbol = symbol;
+  code.symbol = fmt::format("calibatt_{}_{}", formName(form), toHex(hash.finish()).substr(0, 16));
   code.form = form;
   code.arch = "sm_90a";
-  code.fatbin = emptyCubin();
-  code.cuda = cuda;
-  code.ptx = "// PTX of " + symbol + "\n";
+  code.fatbin = emptyCubin(code.symbol);
+  code.cuda =
+      text + "extern \"C\" __global__ void __launch_bounds__(384, 1)\n" + code.symbol + body;
+  code.ptx = "// PTX of " + code.symbol + "\n";
   code.registers = 168;
   code.dynamicSmem = 100000;
   code.codeBytes = 4321;
@@ -127,7 +145,8 @@ void Sample::writePackage(const std::string &path) const {
   p.frames = 3, p.height = 7, p.width = 20;
   p.tokens = kTokens;
   p.layers = kLayers, p.heads = kHeads, p.steps = kSteps, p.headDim = kHeadDim;
-  p.scale = 0.125;
+  p.scale = kScale;
+  manifest.steps = sampleSteps();
   manifest.repetition = {kGamma, kAnchors};
   manifest.archs = {"sm_90a"};
   manifest.supersetPasses = supersetPasses;
@@ -141,18 +160,20 @@ void Sample::writePackage(const std::string &path) const {
   for (uint16_t tile = 0; tile < kHeads * kBlocks; ++tile)
     order.push_back(tile);
   uint32_t orderIndex = writer.addOrder(order);
-  uint32_t runs = writer.addCode(codeImage(Form::Runs, "calibatt_runs_1", "// runs\n"));
-  uint32_t table = writer.addCode(codeImage(Form::Table, "calibatt_table_1", "// table\n"));
+  const std::string spec =
+      fmt::format("constexpr calibatt::AttentionSpec kSpec{{.head_dim = {}, .tokens = {}, "
+                  ".scale = {:a}f}};\n",
+                  kHeadDim, kTokens, float(kScale));
+  uint32_t runs = writer.addCode(codeImage(Form::Runs, "// runs\n" + spec));
+  uint32_t table = writer.addCode(codeImage(Form::Table, "// table\n" + spec));
   auto addKernel = [&](const Schedule &schedule, Form form, uint32_t layer, uint32_t step) {
     KernelRecord record;
     if (form == Form::Runs || form == Form::Table) {
       record.code = form == Form::Runs ? runs : table;
       record.data = writer.addData(buildScheduleImage(schedule, form));
     } else {
-      std::string symbol = fmt::format("calibatt_{}_{}", form == Form::Full ? "full" : "schedule",
-                                       layer * kSteps + step);
-      record.code = writer.addCode(
-          codeImage(form, symbol, emittedText(schedule, form, kMaxRunBlocks, kHeadDim)));
+      record.code =
+          writer.addCode(codeImage(form, emittedText(schedule, form, kMaxRunBlocks, kHeadDim)));
     }
     record.order = orderIndex;
     record.layer = layer;
@@ -171,10 +192,11 @@ void Sample::writePackage(const std::string &path) const {
       uint32_t kernel = addKernel(scheduleOf(*this, layer, step), form, layer, step);
       for (uint32_t head = 0; head < kHeads; ++head) {
         writer.setRoute(layer, head, step, kernel);
-        const bool last = layer == kLayers - 1 && head == kHeads - 1 && step == kSteps - 1;
-        writer.setStats(
-            layer, head, step,
-            {0.9f, float(mask(layer, head, step).density()), last ? kRepetitive : 0.1f});
+        const uint32_t site = (layer * kHeads + head) * kSteps + step;
+        const bool last = site == kLayers * kHeads * kSteps - 1;
+        writer.setStats(layer, head, step,
+                        {0.9f, float((measured.empty() ? masks : measured)[site].density()),
+                         last ? kRepetitive : 0.1f});
       }
     }
     writer.setIr(layer, fmt::format("module @layer_{} {{}}\n", layer));

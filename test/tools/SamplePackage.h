@@ -14,6 +14,8 @@ namespace calibatt::test {
 /// 3 x 7 x 20 = 420 tokens: 4 blocks, the last of 36.
 constexpr uint32_t kLayers = 2, kHeads = 2, kSteps = 4, kTokens = 420, kBlocks = 4, kHeadDim = 64;
 
+/// That of emittedText().
+constexpr double kScale = 0.125;
 constexpr double kGamma = 0.87;
 constexpr uint32_t kAnchors = 5;
 constexpr float kRepetitive = 0.95f; ///< score of the repetitive site
@@ -37,6 +39,8 @@ struct Sample {
 
   unsigned seed;
   std::vector<BlockMask> masks;
+  /// Of the profile, whose densities the package tells; empty: those of `masks`.
+  std::vector<BlockMask> measured;
   std::vector<SupersetPass> supersetPasses; ///< of the package's manifest
 };
 

@@ -152,6 +152,7 @@ struct SharedFixture : Fixture {
       }
     sample.writeProfile(profile);
     shared = sample;
+    shared.measured = sample.masks;
     shared.supersetPasses = {{kShareStepsPass, 0.6}};
     for (uint32_t layer = 0; layer < kLayers; ++layer)
       for (uint32_t head = 0; head < kHeads; ++head) {

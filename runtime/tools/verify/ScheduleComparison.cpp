@@ -3,13 +3,62 @@
 
 #include "calib_profiles/StepSharing.h"
 #include "runtime/format/OrderedPool.h"
+#include "runtime/format/Quantity.h"
 #include "runtime/src/KernelSchedule.h"
 
 #include <bit>
 #include <cstring>
 #include <fmt/format.h>
+#include <map>
+#include <mutex>
+#include <tuple>
 
 namespace calibatt {
+
+/// What is no size: a kernel of another model, scale or schedule has the same blocks.
+static Status checkSameFacts(const PackageReader &package, const ProfileReader &profile) {
+  const Manifest &m = package.manifest();
+  const ProfileHeader &h = profile.header();
+  auto compare = [&](const std::string &name, const auto &has, const auto &wanted) -> Status {
+    if (has == wanted)
+      return {};
+    return Error{fmt::format("{}: {} is {}, but {} has {}: the package is not of this profile",
+                             package.path(), name, has, profile.path(), wanted)};
+  };
+  for (const Status &same :
+       {compare("model", m.problem.model, h.model), compare("dtype", m.problem.dtype, h.dtype),
+        compare("scale", m.problem.scale, h.scale),
+        compare("repetition.gamma", m.repetition.gamma, h.criterion.gamma),
+        compare("repetition.anchors", m.repetition.anchors, h.criterion.anchors)})
+    if (!same)
+      return same;
+  for (size_t i = 0; i < m.steps.size(); ++i) { // none in packages that do not tell
+    const StepInfo &has = m.steps[i], &wanted = h.steps[i];
+    for (const Status &same :
+         {compare(fmt::format("steps[{}].timestep", i), has.timestep, wanted.timestep),
+          compare(fmt::format("steps[{}].sigma", i), has.sigma, wanted.sigma),
+          compare(fmt::format("steps[{}].module", i), has.module, wanted.module)})
+      if (!same)
+        return same;
+  }
+  return {};
+}
+
+/// The statistics that the package carries have to be the profile's, bit by bit.
+static void compareStats(const PackageReader &package, const ProfileReader &profile,
+                         const Site &site, ScheduleComparison &result) {
+  const PackageSiteStats has = package.stats(site.layer, site.head, site.step);
+  const SiteStats wanted = profile.stats(site.layer, site.head, site.step);
+  for (auto [name, got, want] : {std::tuple{"kept mass", has.keptMass, wanted.keptMass},
+                                 {"density", has.density, wanted.density},
+                                 {"repetition", has.repetition, wanted.repetition}})
+    if (std::bit_cast<uint32_t>(got) != std::bit_cast<uint32_t>(want)) {
+      if (++result.differingStats == 1)
+        result.firstStats = fmt::format("{}: {} is {} in the package, but {} in the profile",
+                                        siteName(site), name, got, want);
+      return;
+    }
+}
 
 static Status checkSameProblem(const PackageReader &package, const ProfileReader &profile) {
   const Problem &p = package.manifest().problem;
@@ -30,7 +79,7 @@ static Status checkSameProblem(const PackageReader &package, const ProfileReader
       return Error{fmt::format("{}: {} is {}, but {} has {}: the package is not of this profile",
                                package.path(), field.name, field.package, profile.path(),
                                field.profile)};
-  return {};
+  return checkSameFacts(package, profile);
 }
 
 /// The tau of share-steps, or nothing where the package was compiled without it.
@@ -163,11 +212,49 @@ private:
 
 } // namespace
 
+namespace {
+
+/// Schedules that are read from CUDA text, each read once: sites of several layers may share them.
+class EmittedMasks {
+public:
+  explicit EmittedMasks(const PackageReader &package) : package(package) {}
+
+  Result<ScheduleMasks> get(uint32_t kernel, ScheduleDecoder &decoder) {
+    const KernelRecord &record = package.kernel(kernel);
+    if (record.data != kNone)
+      return kernelMasks(package, kernel, decoder);
+    const std::pair key(record.code, record.heads);
+    {
+      const std::lock_guard lock(mutex);
+      if (const auto found = known.find(key); found != known.end())
+        return found->second;
+    }
+    auto masks = kernelMasks(package, kernel, decoder);
+    if (!masks)
+      return masks;
+    const std::lock_guard lock(mutex);
+    const size_t bytes = masks->words.size() * sizeof(uint64_t);
+    if (this->bytes + bytes <= kMostBytes && known.emplace(key, *masks).second)
+      this->bytes += bytes;
+    return masks;
+  }
+
+private:
+  static constexpr size_t kMostBytes = 64 << 20;
+  const PackageReader &package;
+  std::mutex mutex;
+  std::map<std::pair<uint32_t, uint32_t>, ScheduleMasks> known;
+  size_t bytes = 0;
+};
+
+} // namespace
+
 /// All sites of one layer, step after step: so that a kernel of all heads is decoded once, and
 /// from the one before it.
 static Result<ScheduleComparison> compareLayer(const PackageReader &package,
                                                const ProfileReader &profile, uint32_t layer,
-                                               std::optional<double> tau, size_t limit) {
+                                               std::optional<double> tau, size_t limit,
+                                               EmittedMasks &emitted) {
   auto masks = LayerMasks::load(profile, layer);
   if (!masks)
     return masks.takeError();
@@ -187,14 +274,19 @@ static Result<ScheduleComparison> compareLayer(const PackageReader &package,
                                  package.path(), siteName(site), kernel, record.headBase,
                                  record.headBase + record.heads - 1)};
       if (kernel != decodedKernel) {
-        auto decoded = kernelMasks(package, kernel, decoder);
+        auto decoded = emitted.get(kernel, decoder);
         if (!decoded)
           return decoded.takeError();
         schedule = decoded.take();
         decodedKernel = kernel;
+        if (uint64_t visits = countBits(schedule.words); visits != record.visits)
+          return Error{fmt::format("{}: kernel {}: its schedule has {}, but its record says {}",
+                                   package.path(), kernel, counted(visits, "visit"),
+                                   record.visits)};
       }
       if (Status s = checkAnchors(schedule, head - record.headBase, profile, site); !s)
         return Error{package.path() + ": " + s.message()};
+      compareStats(package, profile, site, result);
       BlockMask computed = maskOf(schedule, head - record.headBase);
       BlockMask wanted = masks->wanted(head, step);
       // What may be added is only worked out where something is.
@@ -216,6 +308,9 @@ static void append(ScheduleComparison &all, const ScheduleComparison &layer, siz
   all.onlyInPackage += layer.onlyInPackage;
   all.onlyInProfile += layer.onlyInProfile;
   all.notAllowed += layer.notAllowed;
+  if (!all.differingStats)
+    all.firstStats = layer.firstStats;
+  all.differingStats += layer.differingStats;
   if (layer.largestAddition &&
       (!all.largestAddition || layer.largestAddition->density > all.largestAddition->density))
     all.largestAddition = layer.largestAddition;
@@ -240,9 +335,12 @@ Result<ScheduleComparison> compareSchedules(const PackageReader &package,
   ScheduleComparison result;
   result.supersetPasses = package.manifest().supersetPasses;
   result.sameProfile = *digest == package.manifest().profileDigest;
+  EmittedMasks emitted(package);
   Status status = runOrdered(
       problem.layers, std::max(1u, std::thread::hardware_concurrency()),
-      [&](size_t layer) { return compareLayer(package, profile, uint32_t(layer), *tau, limit); },
+      [&](size_t layer) {
+        return compareLayer(package, profile, uint32_t(layer), *tau, limit, emitted);
+      },
       [&](size_t layer, const ScheduleComparison &compared) -> Status {
         append(result, compared, limit);
         if (progress)

@@ -34,19 +34,24 @@ struct ScheduleComparison {
   uint64_t notAllowed = 0;                       ///< added blocks that no superset pass may add
   std::optional<SiteAddition> largestAddition;   ///< where a superset package adds blocks
   bool sameProfile = false;                      ///< the package records this very file's digest
+  uint64_t differingStats =
+      0;                  ///< sites whose kept mass, density or repetition is not the profile's
+  std::string firstStats; ///< what differs in the first of them
   /// Missing or not allowed, in site, row and block order, at most `limit`.
   std::vector<BlockDifference> first;
 
   bool wantsEquality() const { return supersetPasses.empty(); }
   bool equal() const { return onlyInPackage + onlyInProfile == 0; }
-  /// No block is missing, and none is added but by the passes the package names.
-  bool passed() const { return onlyInProfile + notAllowed == 0; }
+  /// No block is missing, statistics are the profile's, and no block is added but by the passes the
+  /// package names.
+  bool passed() const { return onlyInProfile + notAllowed + differingStats == 0; }
 };
 
 /// A block that a pass adds has to be one that the pass may add with its bound: with
 /// share-steps, one of the steps that the site may share with. Added density is thus
 /// bounded site by site.
-/// Fails, naming both files, where they are of different problems, where the package
+/// Fails, naming both files, where they are of different problems (sizes, model, dtype, scale,
+/// steps, rule of repetition), where the package
 /// names a pass that is not known here, and where either cannot be read. At most `limit`
 /// differences are listed; all are counted. A thread a CPU compares layers, one at a time each;
 /// `progress` may be empty.

@@ -126,7 +126,7 @@ class DurabilityTest(counts_test.Case):
         process = child(path, self.seed, "second", preexec_fn=small(int(size * 0.5)))
         error = process.communicate()[1]
         self.assertEqual(process.returncode, 1, error)
-        self.assertRegex(error, rf"STORAGE: {re.escape(str(path))}\.redo0: cannot write")
+        self.assertRegex(error, rf"STORAGE: {re.escape(str(path))}\.redo[01]: cannot write")
         with abi.Counts(path) as counts:
             self.assertEqual(counts.info().recovered, 1)
             self.assertEqual(counts.prompts(), ["first", "second"])

@@ -96,6 +96,17 @@ class ShardTest(FolderTest):
         self.assertIn("is a shard", finish(start(TOOL, "merge", one, two, three, "-o", two)).err)
         self.assertEqual(self.merge(one, two, three).returncode, 0)
 
+    def test_a_shard_is_checked_like_a_package(self):
+        shard = self.shards(2, "--form", "runs")[0]
+        done = json.loads(run(TOOL, "check", shard, "--json").out)
+        self.assertEqual((done["files"][0]["kind"], done["passed"]), ("shard", True))
+        damaged = bytearray(shard.read_bytes())
+        damaged[random.randrange(8, len(damaged))] ^= 1 << random.randrange(8)
+        shard.write_bytes(damaged)
+        done = finish(start(TOOL, "check", shard))
+        self.assertEqual(done.returncode, 1, done.out)
+        self.assertIn(f"calibatt: error: {shard}: ", done.err)
+
     def test_numbers_that_make_no_sense_are_usage_errors_or_name_the_profile(self):
         for text in ("0/2", "3/2", "1", "1/", "/2", "a/b", "1/2/3", "-1/2", "1/0"):
             with self.subTest(text):
