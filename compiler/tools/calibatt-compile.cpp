@@ -204,9 +204,10 @@ void addOptions(CLI::App &app, CommandLine &line) {
                  "Launch order of the query tiles: head after head, or longest first over all")
       ->check(CLI::IsMember({"heads", "longest"}))
       ->capture_default_str();
-  app.add_option("--softmax", options.softmax,
-                 "Maximum of a row: frozen after its first block, online, or chosen by the profile's "
-                 "largest logits")
+  app.add_option(
+         "--softmax", options.softmax,
+         "Maximum of a row: frozen after its first block, online, or chosen by the profile's "
+         "largest logits")
       ->check(CLI::IsMember({"auto", "frozen", "online"}))
       ->capture_default_str();
   app.add_option("--tune", options.tuning,

@@ -35,7 +35,7 @@ struct LaunchParams {
   unsigned work_count;
   unsigned head_base; ///< schedule head = work head - head_base
   /// Persistent kernels with a frozen maximum add the tiles that they computed a second time; or
-  /// null. Kernels of packages before 2.1 do not read it.
+  /// null. Kernels of packages before 3.0 do not read it.
   unsigned long long *reruns;
 };
 

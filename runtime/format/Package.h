@@ -72,7 +72,7 @@ struct Manifest {
   std::vector<std::string> archs;   ///< {"sm_90a"}
   std::string profileDigest;        ///< SHA-256 of the profile
   /// The schedule that the masks were measured on, one entry a step of the problem; empty where
-  /// nobody knows it (packages of version 2.0, and those of a shape alone).
+  /// nobody knows it (some packages of version 2, and those of a shape alone).
   std::vector<StepInfo> steps;
   RepetitionRule repetition;
   std::vector<SupersetPass> supersetPasses; ///< none: the masks are exactly the profile's

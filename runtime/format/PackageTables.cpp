@@ -11,8 +11,10 @@ namespace calibatt {
 namespace {
 
 constexpr const char *kFormat = "calibatt.package";
-constexpr uint32_t kMajor = 2;
-constexpr const char *kVersion = "2.1";
+/// Kernels of 3.x read a launch parameter that runtimes of before do not set; those of 2.x run as
+/// they did.
+constexpr uint32_t kMajor = 3, kOldestMajor = 2;
+constexpr const char *kVersion = "3.0";
 constexpr uint32_t kMaxSteps = 1 << 16;
 
 /// The number before the dot, or nothing.
@@ -173,9 +175,10 @@ Result<ParsedManifest> manifestFromJson(const std::string &text, const std::stri
   if (format != kFormat)
     return Error{
         fmt::format("{}: format is \"{}\", wanted \"{}\"", where, format.substr(0, 100), kFormat)};
-  if (majorVersion(version) != kMajor)
-    return Error{fmt::format("{}: version is \"{}\", but this program reads {}.x", where,
-                             version.substr(0, 100), kMajor)};
+  const std::optional<uint32_t> major = majorVersion(version);
+  if (!major || *major < kOldestMajor || *major > kMajor)
+    return Error{fmt::format("{}: version is \"{}\", but this program reads {}.x to {}.x", where,
+                             version.substr(0, 100), kOldestMajor, kMajor)};
   ParsedManifest parsed;
   Manifest &m = parsed.manifest;
   Problem &p = m.problem;

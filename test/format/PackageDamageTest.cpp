@@ -255,8 +255,10 @@ TEST_CASE("manifests that lie are refused by name") {
     std::function<void(Json &)> change;
   };
   const Case cases[] = {
-      {"version is \"1.2\", but this program reads 2.x", [](Json &j) { j["version"] = "1.2"; }},
+      {"version is \"1.2\", but this program reads 2.x to 3.x",
+       [](Json &j) { j["version"] = "1.2"; }},
       {"version is \"20.0\"", [](Json &j) { j["version"] = "20.0"; }},
+      {"version is \"4.0\"", [](Json &j) { j["version"] = "4.0"; }},
       {"version is \"2\"", [](Json &j) { j["version"] = "2"; }},
       {"version is number, wanted a string", [](Json &j) { j["version"] = 1.0; }},
       {"format is \"calibatt.profile\"", [](Json &j) { j["format"] = "calibatt.profile"; }},
@@ -314,8 +316,10 @@ TEST_CASE("manifests that lie are refused by name") {
     CHECK_MESSAGE(message.find(test.wanted) != std::string::npos, test.wanted);
     CHECK(message.find(forged + ": ") == 0);
   }
-  forge(path, forged, "", {}, [](Json &j) { j["version"] = "2.7"; });
-  CHECK(readAll(forged).empty());
+  for (const char *version : {"2.0", "2.7", "3.9"}) {
+    forge(path, forged, "", {}, [&](Json &j) { j["version"] = version; });
+    CHECK(readAll(forged).empty());
+  }
 }
 
 TEST_CASE("files that are no packages are refused as such") {

@@ -129,7 +129,8 @@ TEST_CASE("a form that was asked for is taken beyond the budget, and the reason 
   CHECK_FALSE(chooseForm(uniform(4, 60, 5, 60), Form::Runs, UnrollBudget{0, 0}).overBudget);
 }
 
-TEST_CASE("reruns of a frozen maximum are predicted as measured on normal logits, and grow with the largest") {
+TEST_CASE("reruns of a frozen maximum are predicted as measured on normal logits, and grow with "
+          "the largest") {
   // The largest of 32,760^2 normal numbers is 6.03 deviations.
   const uint64_t tokens = 32760;
   CHECK(predictedReruns(0, tokens) == 0);
