@@ -430,6 +430,9 @@ Result<CompileReport> Compile::run() {
     return status.takeError();
   report.lowerSeconds = secondsSince(lowering);
   predict();
+  if (events.mayCompile)
+    if (Status status = events.mayCompile(); !status)
+      return status.takeError();
   if (!options.dryRun) {
     auto compiling = Clock::now();
     if (Status status = compile(); !status)

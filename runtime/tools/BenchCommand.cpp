@@ -4,8 +4,8 @@
 #include "runtime/tools/PrewarmBench.h"
 #include "runtime/tools/Report.h"
 #include "runtime/tools/verify/DeviceSession.h"
+#include "runtime/usage/Usage.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fmt/format.h>
 #include <memory>
@@ -262,15 +262,20 @@ int runBench(const BenchOptions &options) {
 void addBench(CLI::App &app, int &exitCode) {
   auto *command = app.add_subcommand("bench", "Time the calls of a package");
   auto options = std::make_shared<BenchOptions>();
-  command->add_option("package", options->package, "The package, M.calibatt")->required();
+  command->add_option("package", options->package, "The package")
+      ->type_name("M.calibatt")
+      ->required();
   command->add_option("--device", options->device, "cuda:N or host (default: cuda:0)")
+      ->type_name("NAME")
       ->check(deviceNameProblem);
   command->add_option("--layer", options->layer, "Only this layer");
   command->add_option("--step", options->step, "Only this step");
   command->add_option("--runs", options->runs, "Timed runs of each call (default: 50, host: 3)")
-      ->check(CLI::Range(1u, 1000000u));
+      ->type_name("N")
+      ->check(wholeNumber(1, 1000000));
   command->add_option("--batch", options->batch, "Batch entries (default: 1)")
-      ->check(CLI::Range(1u, kMaxBatch));
+      ->type_name("N")
+      ->check(wholeNumber(1, kMaxBatch));
   command->add_option("--seed", options->seed, "Seed of the random inputs (default: 1)");
   command
       ->add_option("--logit-deviation", options->deviation,

@@ -16,7 +16,7 @@ namespace calibatt {
 namespace {
 
 void addPackageAndJson(CLI::App &command, std::string &package, bool &json) {
-  command.add_option("package", package, "The package, M.calibatt")->required();
+  command.add_option("package", package, "The package")->type_name("M.calibatt")->required();
   command.add_flag("--json", json, "Machine-readable output");
 }
 
@@ -131,13 +131,22 @@ void addShow(CLI::App &inspect, int &exitCode) {
   auto options = std::make_shared<ShowOptions>();
   addPackageAndJson(*command, options->package, options->json);
   options->site.addTo(*command);
-  auto *part = command->add_option_group("part", "What to show")->require_option(0, 1);
-  part->add_flag("--schedule", options->schedule, "Rows as runs, and a picture (the default)");
-  part->add_flag("--ir", options->ir, "The sattn IR of the site's layer");
-  part->add_flag("--cuda", options->cuda, "The CUDA C++ of its kernel");
-  part->add_flag("--ptx", options->ptx, "The PTX of its kernel");
-  part->add_flag("--sass", options->sass, "The machine code (needs nvdisasm or cuobjdump)");
-  command->callback([options, &exitCode] { exitCode = runShow(*options); });
+  std::vector<CLI::Option *> parts;
+  auto add = [&](const char *name, bool &wanted, const char *what) {
+    auto *part = command->add_flag(name, wanted, what);
+    for (CLI::Option *other : parts)
+      part->excludes(other);
+    parts.push_back(part);
+  };
+  add("--schedule", options->schedule, "Rows as runs, and a picture (the default)");
+  add("--ir", options->ir, "The sattn IR of the site's layer");
+  add("--cuda", options->cuda, "The CUDA C++ of its kernel");
+  add("--ptx", options->ptx, "The PTX of its kernel");
+  add("--sass", options->sass, "The machine code (needs nvdisasm or cuobjdump)");
+  command->callback([options, &exitCode] {
+    options->site.require(false);
+    exitCode = runShow(*options);
+  });
 }
 
 struct ExtractOptions {
@@ -167,8 +176,12 @@ void addExtract(CLI::App &inspect, int &exitCode) {
   addPackageAndJson(*command, options->package, options->json);
   options->site.addTo(*command);
   command->add_option("-o,--output", options->folder, "Folder for the files, made if missing")
+      ->type_name("DIR")
       ->required();
-  command->callback([options, &exitCode] { exitCode = runExtract(*options); });
+  command->callback([options, &exitCode] {
+    options->site.require(false);
+    exitCode = runExtract(*options);
+  });
 }
 
 } // namespace

@@ -221,11 +221,11 @@ TEST_CASE_FIXTURE(Fixture, "a site that is not there is one clear error") {
   CHECK(contains(outside.err, package + ": head 2: the package has heads 0..1"));
   for (const char *site : {"0,0", "0,0,0,0", "a,b,c", "0,0,-1", "0,0,99999999999", ",,"}) {
     ToolRun malformed = runTool({"inspect", "show", package, site});
-    CHECK(malformed.exitCode == 1);
+    CHECK(malformed.exitCode == 2);
     CHECK_MESSAGE(contains(malformed.err, "wanted LAYER,HEAD,STEP"), malformed.err);
   }
   ToolRun none = runTool({"inspect", "show", package, "--layer", "0"});
-  CHECK(none.exitCode == 1);
+  CHECK(none.exitCode == 2);
   CHECK(contains(none.err, "no site"));
 }
 

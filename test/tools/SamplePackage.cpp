@@ -26,7 +26,7 @@ Sample::Sample() : seed(std::random_device()()) {
 
 void Sample::writeProfile(const std::string &path) const {
   ProfileHeader header;
-  header.model = "sample";
+  header.model = model;
   header.grid = {3, 7, 20};
   header.layers = kLayers;
   header.heads = kHeads;
@@ -123,7 +123,7 @@ static CodeImage codeImage(Form form, const std::string &symbol, const std::stri
 void Sample::writePackage(const std::string &path) const {
   Manifest manifest;
   Problem &p = manifest.problem;
-  p.model = "sample";
+  p.model = model;
   p.frames = 3, p.height = 7, p.width = 20;
   p.tokens = kTokens;
   p.layers = kLayers, p.heads = kHeads, p.steps = kSteps, p.headDim = kHeadDim;

@@ -37,6 +37,7 @@ struct Sample {
 
   unsigned seed;
   std::vector<BlockMask> masks;
+  std::string model = "sample";
   std::vector<SupersetPass> supersetPasses; ///< of the package's manifest
 };
 
