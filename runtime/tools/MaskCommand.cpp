@@ -136,10 +136,11 @@ nlohmann::ordered_json maskJson(const SiteMask &mask, bool withRows) {
       {"layer", mask.site.layer},
       {"head", mask.site.head},
       {"step", mask.site.step},
-      {"density", mask.density()},
+      {"computed", mask.computed()},
       {"kept_mass", mask.keptMass},
       {"repetition", mask.repetition},
       {"repetitive", mask.repetitive},
+      {"anchor_rows", mask.anchorRows},
       {"form", mask.form.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(mask.form)}};
   if (!withRows)
     return json;

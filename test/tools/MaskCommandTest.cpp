@@ -21,6 +21,7 @@ struct Fixture {
   std::string profile = folder.file("sample.calib.safetensors");
   std::string png = folder.file("mask.png");
   Fixture() {
+    sample.packed = true;
     sample.writePackage(package);
     sample.writeProfile(profile);
   }
@@ -93,12 +94,18 @@ TEST_CASE_FIXTURE(Fixture, "a picture decodes to the mask, of a package and of a
           CHECK(maskOf(picture, map, kBlocks) == sample.mask(layer, head, step));
           continue;
         }
-        // All of it is computed: orange, not blue.
+        // Orange where there are queries, nothing behind the last.
+        CHECK(report["sites"][0]["computed"] == 0.75);
+        CHECK(report["sites"][0]["anchor_rows"] == Json({0, 2, 3, 4, 6}));
+        const double perPixel = 128.0 * kBlocks / map["pixels"].get<double>();
         for (uint32_t y = 0; y < map["pixels"]; ++y)
           for (uint32_t x = 0; x < map["pixels"]; ++x) {
             const auto &[red, green, blue] =
                 picture.at(map["x"].get<uint32_t>() + x, map["y"].get<uint32_t>() + y);
-            REQUIRE(red > blue + 10);
+            if (y * perPixel < kTokens)
+              REQUIRE(red > blue + 10);
+            else
+              REQUIRE(red <= blue + 10);
           }
       }
   }
@@ -152,7 +159,8 @@ TEST_CASE_FIXTURE(Fixture, "--json has the runs of every row") {
             read.set(row, block);
       CHECK(read == sample.mask(0, head, 1));
       CHECK(site["form"] == (file == package ? Json("table") : Json()));
-      CHECK(site["density"].get<double>() == doctest::Approx(read.density()));
+      CHECK(site["computed"].get<double>() == doctest::Approx(read.density()));
+      CHECK(site["anchor_rows"] == Json::array());
     }
   }
 }
@@ -181,7 +189,7 @@ TEST_CASE_FIXTURE(Fixture,
     }
   }
   ToolRun title = runTool({"inspect", "mask", package, "1,0,2", "--ascii"});
-  for (const char *part : {"sample", "layer 1, head 0, step 2", "density", "kept mass 90.0 %",
+  for (const char *part : {"sample", "layer 1, head 0, step 2", "computed", "kept mass 90.0 %",
                            "form full", "4 x 4 blocks of 128 tokens", "3 frames of 7 x 20"})
     CHECK_MESSAGE(contains(title.out, part), title.out);
   // Whatever the model is called.

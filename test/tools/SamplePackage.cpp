@@ -71,6 +71,13 @@ Schedule scheduleOf(const Sample &sample, uint32_t layer, uint32_t step) {
         schedule.classes.push_back(descending);
       schedule.rowClass.push_back(found->second);
     }
+  if (sample.packed && layer == kLayers - 1 && step == kSteps - 1) {
+    schedule.repetitive.assign(kHeads, 0);
+    schedule.repetitive.back() = 1;
+    schedule.grid = {7, 20, kAnchors};
+    for (uint32_t row = schedule.rowsOf(kHeads - 1); row < kBlocks; ++row)
+      schedule.rowClass[(kHeads - 1) * kBlocks + row] = kAbsentRow;
+  }
   return schedule;
 }
 
@@ -159,7 +166,7 @@ void Sample::writePackage(const std::string &path) const {
     record.step = step;
     record.heads = kHeads;
     for (uint32_t c : schedule.rowClass)
-      record.visits += schedule.classes[c].size();
+      record.visits += c == kAbsentRow ? 0 : schedule.classes[c].size();
     record.predictedMicros = 12.5f;
     record.reason = "chosen by a test";
     return writer.addKernel(record);
@@ -172,9 +179,9 @@ void Sample::writePackage(const std::string &path) const {
       for (uint32_t head = 0; head < kHeads; ++head) {
         writer.setRoute(layer, head, step, kernel);
         const bool last = layer == kLayers - 1 && head == kHeads - 1 && step == kSteps - 1;
-        writer.setStats(
-            layer, head, step,
-            {0.9f, float(mask(layer, head, step).density()), last ? kRepetitive : 0.1f});
+        writer.setStats(layer, head, step,
+                        {0.9f, profileShare * float(mask(layer, head, step).density()),
+                         last ? kRepetitive : 0.1f});
       }
     }
     writer.setIr(layer, fmt::format("module @layer_{} {{}}\n", layer));
