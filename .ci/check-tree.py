@@ -19,9 +19,10 @@ LAYERS = {
     "calib_profiles": ["runtime/format"],
     "ir": [],
     "codegen": ["ir", "runtime/format"],
-    "compiler": ["calib_profiles", "ir", "codegen", "runtime/format"],
+    "compiler": ["calib_profiles", "ir", "codegen", "runtime/format", "runtime/usage"],
     "runtime": ["runtime/format"],
-    "runtime/tools": ["runtime", "runtime/format", "calib_profiles"],
+    "runtime/usage": [],
+    "runtime/tools": ["runtime", "runtime/format", "runtime/usage", "calib_profiles"],
     "examples": ["runtime/include"],
     "test": None,  # everything
 }

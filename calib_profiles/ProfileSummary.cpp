@@ -1,6 +1,6 @@
 // Sums over the sites of a profile, turned into means at the end.
 #include "calib_profiles/ProfileSummary.h"
-#include "calib_profiles/Repetition.h"
+#include "runtime/format/RepetitiveTiles.h"
 
 #include <algorithm>
 
@@ -10,8 +10,10 @@ uint32_t earlySteps(uint32_t steps) { return (steps + 4) / 5; }
 uint32_t lateStart(uint32_t steps) { return steps / 2; }
 
 ProfileSummariser::ProfileSummariser(const ProfileHeader &h)
-    : header(h), repetitiveWork(double(anchorRows(h.grid.height, h.criterion.anchors).size()) /
-                                h.grid.height) {
+    : header(h),
+      repetitiveShare(double(repetitiveTiles({h.grid.height, h.grid.width, h.criterion.anchors},
+                                             uint32_t(h.tokens()), h.maxText)) /
+                      h.blocks()) {
   sums.layers.resize(h.layers);
   sums.layersEarly.resize(h.layers);
   sums.layersLate.resize(h.layers);
@@ -35,11 +37,11 @@ void ProfileSummariser::add(uint32_t layer, const HeadProfile &head) {
     site.sites = 1;
     if (repetitive(step)) {
       site.repetitive = 1;
-      site.work = repetitiveWork;
+      site.computed = repetitiveShare;
       ++repetitiveSteps;
     } else {
       const SiteStats &stats = head.stats[step];
-      site.density = site.work = stats.density;
+      site.density = site.computed = stats.density;
       site.keptMass = stats.keptMass;
       site.runsPerRow = runs[head.stepMask[step]];
       if (step > 0 && !repetitive(step - 1)) {
@@ -56,7 +58,7 @@ void ProfileSummariser::add(uint32_t layer, const HeadProfile &head) {
       sum.runsPerRow += site.runsPerRow;
       sum.iou += site.iou;
       sum.pairs += site.pairs;
-      sum.work += site.work;
+      sum.computed += site.computed;
     };
     into(sums.all);
     into(sums.layers[layer]);
@@ -80,7 +82,7 @@ ProfileSummary ProfileSummariser::finish() {
     m.keptMass /= masked;
     m.runsPerRow /= masked;
     m.iou /= double(std::max<uint64_t>(1, m.pairs));
-    m.work /= double(std::max<uint64_t>(1, m.sites));
+    m.computed /= double(std::max<uint64_t>(1, m.sites));
   };
   ProfileSummary result = sums;
   for (SiteMeans *m : {&result.all, &result.early, &result.late})

@@ -10,7 +10,7 @@
 namespace calibatt {
 
 /// Means over some sites. Repetitive sites count only in `sites`, `repetitive`
-/// and `work`: their dense masks say nothing.
+/// and `computed`: they have no mask.
 struct SiteMeans {
   uint64_t sites = 0, repetitive = 0;
   double density = 0;
@@ -18,8 +18,9 @@ struct SiteMeans {
   double runsPerRow = 0;
   double iou = 0; ///< with the step before, over pairs of sites that both have a mask
   uint64_t pairs = 0;
-  /// Share of dense attention left: density, for a repetitive site anchor rows / height.
-  double work = 0;
+  /// Visits over those of dense attention: the density, for a repetitive site the share of tiles
+  /// that its packed anchor rows fill.
+  double computed = 0;
 };
 
 /// Means by layer and by step. Early is the first fifth of the steps, late the last half.
@@ -43,7 +44,7 @@ public:
 
 private:
   ProfileHeader header;
-  double repetitiveWork;
+  double repetitiveShare;
   ProfileSummary sums;
 };
 

@@ -2,6 +2,7 @@
 #include "codegen/SpecLowering.h"
 
 #include "ir/Sattn.h"
+#include "runtime/format/RepetitiveTiles.h"
 
 #include <cstring>
 #include <limits>
@@ -48,8 +49,8 @@ uint32_t tilesOfHead(sattn::RowsOp rows, uint32_t head) {
   sattn::ProblemAttr problem = sattn::problemOf(rows);
   if (!problem || !rows.isRepetitive(head))
     return rows.getRows();
-  std::optional<AnchorGrid> grid = anchorGridOf(problem);
-  return grid ? packedTiles(*grid, problem.getTokens()) : rows.getRows();
+  return repetitiveTiles({problem.getHeight(), problem.getWidth(), problem.getAnchors()},
+                         problem.getTokens(), problem.getMaxText());
 }
 
 namespace {

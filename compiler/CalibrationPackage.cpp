@@ -108,7 +108,7 @@ void describe(CompileReport &report, const Problem &problem, const KernelBuildRe
   report.heads = problem.heads;
   report.steps = problem.steps;
   report.tokens = problem.tokens;
-  report.density = 1;
+  report.computed = 1;
   report.cachedCodes = built.cached;
   for (const CodeImage &image : built.images) {
     CodeSummary code;
@@ -191,7 +191,8 @@ Result<CompileReport> compileCalibration(const CalibrationShape &shape,
   summary.dense = true;
   summary.heads = problem->heads;
   summary.sites = problem->heads;
-  summary.visits = dense.visits;
+  summary.launches = 1;
+  summary.visits = report.visits = dense.visits;
   summary.dataBytes = dense.data.size();
   summary.reason = record.reason;
   report.kernels.push_back(std::move(summary));

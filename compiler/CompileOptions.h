@@ -53,6 +53,8 @@ struct CompileEvents {
   /// The package is on the disk, and only its name is missing: time to write what belongs to it.
   /// Where this fails, the package does not appear. Not in a dry run.
   std::function<Status(const CompileReport &)> beforeOutput;
+  /// Asked once the layers are lowered, before any kernel is compiled: a failure ends the compile.
+  std::function<Status()> mayCompile;
   const std::atomic<bool> *cancel = nullptr; ///< set: fail soon with "interrupted"
 
   bool cancelled() const { return cancel && cancel->load(); }

@@ -1,6 +1,7 @@
 // Formats a CompileReport.
 #include "compiler/CompileReport.h"
 
+#include "runtime/format/ImageKind.h"
 #include "runtime/format/Quantity.h"
 
 #include <fmt/format.h>
@@ -25,13 +26,21 @@ struct FormTotals {
   uint64_t kernels = 0, codes = 0, sites = 0, codeBytes = 0, predictedBytes = 0, dataBytes = 0;
   uint32_t registers = 0;
   uint64_t spills = 0;
+  uint64_t launches = 0;
   double micros = 0, predictedSeconds = 0;
 };
+
+/// Calibration kernels come after all forms.
+constexpr Form kCalibration = Form(int(Form::Table) + 1);
+
+Form kindOf(const CodeSummary &code) {
+  return isCalibrationImage(code.symbol) ? kCalibration : code.form;
+}
 
 std::map<Form, FormTotals> totalsByForm(const CompileReport &report) {
   std::map<Form, FormTotals> totals;
   for (const CodeSummary &code : report.codes) {
-    FormTotals &t = totals[code.form];
+    FormTotals &t = totals[kindOf(code)];
     ++t.codes;
     t.codeBytes += code.codeBytes;
     t.predictedBytes += code.predictedBytes;
@@ -40,11 +49,12 @@ std::map<Form, FormTotals> totalsByForm(const CompileReport &report) {
     t.spills += code.spillStores + code.spillLoads;
   }
   for (const KernelSummary &kernel : report.kernels) {
-    FormTotals &t = totals[report.codes[kernel.code].form];
+    FormTotals &t = totals[kindOf(report.codes[kernel.code])];
     ++t.kernels;
     t.sites += kernel.sites;
     t.dataBytes += kernel.dataBytes;
-    t.micros += kernel.predictedMicros;
+    t.launches += kernel.launches;
+    t.micros += kernel.predictedMicros * double(kernel.launches);
   }
   return totals;
 }
@@ -64,7 +74,7 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
   Json codes = Json::array(), kernels = Json::array();
   for (const CodeSummary &code : report.codes) {
     Json entry = {{"symbol", code.symbol},
-                  {"form", formName(code.form)},
+                  {"form", imageKind(code.symbol, code.form)},
                   {"kernels", code.kernels},
                   {"predicted_code_bytes", code.predictedBytes},
                   {"predicted_compile_s", code.predictedSeconds}};
@@ -84,6 +94,7 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
     entry.update({{"head_base", kernel.headBase},
                   {"heads", kernel.heads},
                   {"sites", kernel.sites},
+                  {"launches", kernel.launches},
                   {"form", formName(report.codes[kernel.code].form)},
                   {"reason", kernel.reason},
                   {"code", kernel.code},
@@ -103,7 +114,9 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
                {"heads", report.heads},
                {"steps", report.steps},
                {"tokens", report.tokens},
-               {"density", report.density},
+               {"computed", report.computed},
+               {"visits", report.visits},
+               {"predicted_us", report.predictedMicros},
                {"data_images", report.dataImages},
                {"data_bytes", report.dataBytes},
                {"deduplication",
@@ -133,30 +146,38 @@ nlohmann::ordered_json reportJson(const CompileReport &report) {
 }
 
 std::string reportText(const CompileReport &report) {
-  std::string text = fmt::format("{}  {} x {} x {}, {}, density {:.1f} %, {}\n", report.model,
+  std::string text = fmt::format("{}  {} x {} x {}, {}, computed {:.1f} %, {}\n", report.model,
                                  counted(report.layers, "layer"), counted(report.heads, "head"),
                                  counted(report.steps, "step"), counted(report.tokens, "token"),
-                                 report.density * 100, report.arch);
-  text += fmt::format("  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14}\n", "form",
+                                 report.computed * 100, report.arch);
+  text += fmt::format("  {:<11} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14}\n", "form",
                       "kernels", "sites", "images", report.dryRun ? "code (est.)" : "code", "data",
                       "registers", "spills", "predicted us");
-  for (const auto &[form, t] : totalsByForm(report))
-    text += fmt::format(
-        "  {:<9} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14.1f}\n", formName(form),
-        t.kernels, t.sites, t.codes, byteQuantity(report.dryRun ? t.predictedBytes : t.codeBytes),
-        byteQuantity(t.dataBytes), report.dryRun ? "-" : std::to_string(t.registers),
-        report.dryRun ? "-" : byteQuantity(t.spills), t.micros);
+  for (const auto &[form, t] : totalsByForm(report)) {
+    auto known = [](bool is, std::string value) { return is ? value : "-"; };
+    const bool attention = form != kCalibration;
+    text += fmt::format("  {:<11} {:>8} {:>8} {:>7} {:>11} {:>11} {:>10} {:>7} {:>14}\n",
+                        attention ? formName(form) : kCalibrationKind,
+                        known(attention, std::to_string(t.kernels)),
+                        known(attention, std::to_string(t.sites)), t.codes,
+                        byteQuantity(report.dryRun ? t.predictedBytes : t.codeBytes),
+                        known(attention, byteQuantity(t.dataBytes)),
+                        known(!report.dryRun, std::to_string(t.registers)),
+                        known(!report.dryRun, byteQuantity(t.spills)),
+                        known(t.micros > 0, fmt::format("{:.1f}", t.micros)));
+  }
   text += fmt::format("  {} of {} and {} ({}).\n", counted(report.kernels.size(), "kernel"),
                       counted(report.codes.size(), "code image"),
                       counted(report.dataImages, "data image"), byteQuantity(report.dataBytes));
-  text += fmt::format("  {} distinct of {}{}; {} distinct of {}; {} to store.\n",
-                      counted(report.profileMasks, "mask"),
-                      counted(uint64_t(report.layers) * report.heads * report.steps, "site"),
-                      report.masks == report.profileMasks
-                          ? ""
-                          : fmt::format(", {} after sharing", counted(report.masks, "mask")),
-                      counted(report.rowClasses, "row"), counted(report.rows, "row"),
-                      byteQuantity(report.storedScheduleBytes));
+  if (report.rows) // a package to calibrate with has no masks
+    text += fmt::format("  {} distinct of {}{}; {} distinct of {}; {} to store.\n",
+                        counted(report.profileMasks, "mask"),
+                        counted(uint64_t(report.layers) * report.heads * report.steps, "site"),
+                        report.masks == report.profileMasks
+                            ? ""
+                            : fmt::format(", {} after sharing", counted(report.masks, "mask")),
+                        counted(report.rowClasses, "row"), counted(report.rows, "row"),
+                        byteQuantity(report.storedScheduleBytes));
   if (report.dryRun)
     text +=
         fmt::format("  Dry run: nothing compiled. Predicted: {:.1f} s without a cache, a package "

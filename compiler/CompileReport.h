@@ -33,8 +33,10 @@ struct KernelSummary {
   bool dense = false; ///< the fallback; layer and step mean nothing
   uint32_t layer = 0, step = 0, headBase = 0, heads = 0;
   size_t code = 0; ///< index of CompileReport::codes
-  uint64_t sites = 0, visits = 0, dataBytes = 0;
-  double predictedMicros = 0;
+  uint64_t sites = 0;
+  uint64_t launches = 0;              ///< one a step that it serves; none of the fallback
+  uint64_t visits = 0, dataBytes = 0; ///< of one launch; of its schedule
+  double predictedMicros = 0;         ///< of one launch
   std::string reason;
 };
 
@@ -46,7 +48,9 @@ struct CompileReport {
   std::optional<ShardNumber> shard;
   std::vector<uint32_t> shardLayers; ///< empty where it is none
   uint64_t tokens = 0;
-  double density = 0; ///< kept blocks / all blocks, mean over the sites
+  uint64_t visits = 0;        ///< of all launches: every layer and step once, a batch of one
+  double computed = 0;        ///< these over the visits of dense attention
+  double predictedMicros = 0; ///< of these launches, by the cost model
   std::vector<CodeSummary> codes;
   std::vector<KernelSummary> kernels;
   uint64_t dataImages = 0, dataBytes = 0; ///< distinct

@@ -17,7 +17,7 @@ target_link_libraries(calibatt_compiler
           fmt::fmt-header-only Threads::Threads)
 
 # CLI11 needs RTTI and exceptions, so the program itself sees no MLIR target.
-add_executable(calibatt-compile tools/calibatt-compile.cpp)
+add_executable(calibatt-compile tools/calibatt-compile.cpp ../runtime/usage/Usage.cpp)
 target_link_libraries(calibatt-compile PRIVATE calibatt_options CLI11::CLI11
                                                fmt::fmt-header-only $<LINK_ONLY:calibatt_compiler>
                                                nlohmann_json::nlohmann_json)

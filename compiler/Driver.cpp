@@ -18,7 +18,9 @@
 #include <fmt/format.h>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <unordered_map>
+#include <utility>
 
 namespace fs = std::filesystem;
 
@@ -272,8 +274,17 @@ Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
       return number.takeError();
     numbers.push_back(*number);
   }
-  for (const SiteRoute &route : lowered.routes)
-    routes.push_back({layer, route.head, route.step, numbers[route.kernel]});
+  std::set<std::pair<uint32_t, uint32_t>> launches; // (step, kernel)
+  for (const SiteRoute &route : lowered.routes) {
+    const uint32_t number = numbers[route.kernel];
+    routes.push_back({layer, route.head, route.step, number});
+    if (!launches.emplace(route.step, number).second)
+      continue;
+    KernelSummary &summary = report.kernels[number];
+    ++summary.launches;
+    report.visits += summary.visits;
+    report.predictedMicros += summary.predictedMicros;
+  }
   report.profileMasks += lowered.dedup.profileMasks;
   report.masks += lowered.dedup.masks;
   report.rows += lowered.dedup.rows;
@@ -283,7 +294,6 @@ Status Compile::takeLayer(uint32_t layer, LoweredLayer lowered) {
   for (uint32_t head = 0; head < report.heads; ++head)
     for (uint32_t step = 0; step < report.steps; ++step) {
       SiteStats stats = profile->stats(layer, head, step);
-      report.density += stats.density;
       writer->setStats(layer, head, step, {stats.keptMass, stats.density, stats.repetition});
     }
   writer->setIr(layer, std::move(lowered.storedIr));
@@ -363,7 +373,7 @@ Status Compile::lower() {
     for (uint32_t head = 0; head < report.heads; ++head)
       for (uint32_t step = 0; step < report.steps; ++step)
         repetitive += profile->isRepetitive(layer, head, step);
-  report.density /= double(all);
+  report.computed = double(report.visits) / (double(all) * header.blocks() * header.blocks());
   if (repetitive)
     remark(repetitionRemark(repetitive, all));
 
@@ -430,6 +440,9 @@ Result<CompileReport> Compile::run() {
     return status.takeError();
   report.lowerSeconds = secondsSince(lowering);
   predict();
+  if (events.mayCompile)
+    if (Status status = events.mayCompile(); !status)
+      return status.takeError();
   if (!options.dryRun) {
     auto compiling = Clock::now();
     if (Status status = compile(); !status)

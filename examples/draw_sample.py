@@ -4,8 +4,9 @@
     examples/quickstart.sh
     .venv/bin/python examples/draw_sample.py out/quickstart/sample.calibatt
 
-Grey is attention of prompt 0, computed here from its dump; the outlined blocks
-are read from the package through the C ABI (calibatt_site_mask).
+Grey is attention of prompt 0, computed here from its dump; the outlined blocks, and the
+anchor rows of repetitive heads, are read from the package through the C ABI
+(calibatt_site_mask, calibatt_site_anchors).
 """
 
 import argparse
@@ -50,6 +51,32 @@ def site_mask(library, package, site, blocks):
     return np.unpackbits(rows, axis=1, bitorder="little")[:, :blocks].astype(bool)
 
 
+def site_anchors(library, package, site):
+    """(spatial rows a frame, tokens a row, rows that are computed) of a repetitive site, else None."""
+    grid = (ctypes.c_uint32 * 3)()
+    if library.calibatt_site_anchors(package, *map(ctypes.c_uint32, site), grid):
+        raise SystemExit(library.calibatt_last_error_message().decode())
+    height, width, count = grid
+    return (height, width, [(2 * i + 1) * height // (2 * count) for i in range(count)]) if count else None
+
+
+def computed_parts(mask, anchors, tokens):
+    """Rectangles (left, top, right, bottom) in tokens that kernels compute, and those they do not."""
+    if anchors is None:
+        cells = [(c * BLOCK, r * BLOCK, min(tokens, (c + 1) * BLOCK), min(tokens, (r + 1) * BLOCK), mask[r, c])
+                 for r, c in np.ndindex(*mask.shape)]
+        return [cell[:4] for cell in cells if cell[4]], [cell[:4] for cell in cells if not cell[4]]
+    height, width, rows = anchors
+    kinds = [row % height in rows for row in range(tokens // width)]
+    parts = {True: [], False: []}
+    begin = 0
+    for end in range(1, len(kinds) + 1):  # rows of one kind are one rectangle
+        if end == len(kinds) or kinds[end] != kinds[begin]:
+            parts[kinds[begin]].append((0, begin * width, tokens, end * width))
+            begin = end
+    return parts[True], parts[False]
+
+
 def attention(q, k):
     logits = q.astype(np.float64) @ k.astype(np.float64).T / np.sqrt(q.shape[1])
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -67,7 +94,7 @@ def png(grey):
             + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b""))
 
 
-def draw_map(p, mask, x, y, title):
+def draw_map(p, mask, anchors, x, y, title, computed):
     tokens = len(p)
     cells = tokens // 3  # three tokens a pixel
     mean = p[:cells * 3, :cells * 3].reshape(cells, 3, cells, 3).mean(axis=(1, 3))
@@ -75,21 +102,20 @@ def draw_map(p, mask, x, y, title):
     grey |= 15  # sixteen levels are enough and compress well
     image = base64.b64encode(png(grey)).decode()
     scale = SIZE / tokens
-    parts = [f'<text x="{x}" y="{y - 8}" font-size="13" fill="{INK}">{title}</text>',
+    parts = [f'<text x="{x}" y="{y - 8}" font-size="12" fill="{INK}">{title}</text>',
+             f'<text x="{x + SIZE}" y="{y - 8}" font-size="11" text-anchor="end" '
+             f'fill="{ACCENT}">{computed}</text>',
              f'<image x="{x}" y="{y}" width="{SIZE}" height="{SIZE}" '
              f'href="data:image/png;base64,{image}" preserveAspectRatio="none"/>']
-    for r, c in np.argwhere(~mask):
-        left, top = c * BLOCK * scale, r * BLOCK * scale
-        width = min(BLOCK, tokens - c * BLOCK) * scale
-        height = min(BLOCK, tokens - r * BLOCK) * scale
-        parts.append(f'<rect x="{x + left:.1f}" y="{y + top:.1f}" width="{width:.1f}" '
-                     f'height="{height:.1f}" fill="{PAPER}" fill-opacity="0.72"/>')
-    for r, c in np.argwhere(mask):
-        left, top = c * BLOCK * scale, r * BLOCK * scale
-        width = min(BLOCK, tokens - c * BLOCK) * scale
-        height = min(BLOCK, tokens - r * BLOCK) * scale
-        parts.append(f'<rect x="{x + left + 1:.1f}" y="{y + top + 1:.1f}" width="{width - 2:.1f}" '
-                     f'height="{height - 2:.1f}" fill="none" stroke="{ACCENT}" stroke-width="1.5"/>')
+    kept, others = computed_parts(mask, anchors, tokens)
+    for left, top, right, bottom in others:
+        parts.append(f'<rect x="{x + left * scale:.1f}" y="{y + top * scale:.1f}" '
+                     f'width="{(right - left) * scale:.1f}" height="{(bottom - top) * scale:.1f}" '
+                     f'fill="{PAPER}" fill-opacity="0.72"/>')
+    for left, top, right, bottom in kept:
+        parts.append(f'<rect x="{x + left * scale + 1:.1f}" y="{y + top * scale + 1:.1f}" '
+                     f'width="{(right - left) * scale - 2:.1f}" height="{(bottom - top) * scale - 2:.1f}" '
+                     f'fill="none" stroke="{ACCENT}" stroke-width="1.5"/>')
     parts.append(f'<rect x="{x}" y="{y}" width="{SIZE}" height="{SIZE}" fill="none" stroke="{QUIET}"/>')
     return "".join(parts)
 
@@ -133,16 +159,25 @@ def main():
     dump = read_dump(ROOT / "examples/sample/prompt0.safetensors")
 
     width = GAP + 4 * (SIZE + GAP)
-    parts, top = [draw_pipeline(width)], 122
+    parts, top, repetitive = [draw_pipeline(width)], 122, {}
     for step in (0, 2):
         for index, (layer, head) in enumerate(((0, 0), (0, 1), (1, 0), (1, 1))):
             q, k = dump[f"q.{layer}.{step}"][head], dump[f"k.{layer}.{step}"][head]
             mask = site_mask(library, package, (layer, head, step), -(-len(q) // BLOCK))
-            title = f"layer {layer} head {head} step {step}: {mask.sum()} of {mask.size}"
-            parts.append(draw_map(attention(q, k), mask, GAP + index * (SIZE + GAP), top, title))
+            anchors = site_anchors(library, package, (layer, head, step))
+            computed = (f"{len(anchors[2])} of {anchors[0]} rows" if anchors
+                        else f"{mask.sum()} of {mask.size}")
+            if anchors:
+                repetitive.setdefault(f"layer {layer} head {head}")
+            title = f"layer {layer} head {head} step {step}"
+            parts.append(draw_map(attention(q, k), mask, anchors, GAP + index * (SIZE + GAP), top, title,
+                                  computed))
         top += SIZE + 44
-    notes = ("Attention of 420 tokens (grid 3 x 7 x 20), queries down, keys across; outlined: the 128 x 128 "
-             "blocks its kernels compute.", "Layer 1 head 1 is repetitive: dense for now.")
+    notes = ["Attention of 420 tokens (grid 3 x 7 x 20), queries down, keys across; outlined: what the kernels "
+             "compute, in blocks of 128 x 128."]
+    if repetitive:
+        notes.append(f"Repetitive: {', '.join(repetitive)}. Of each frame only the outlined rows of 20 tokens "
+                     "are computed, the others are copies.")
     for note in notes:
         parts.append(f'<text x="{GAP}" y="{top - 20}" font-size="11" fill="{QUIET}">{note}</text>')
         top += 16

@@ -3,6 +3,28 @@
 # calibrates the sample, compiles it twice, verifies both packages, shows one
 # generated kernel. Everything it makes is under out/quickstart.
 set -euo pipefail
+usage() {
+  cat <<USAGE
+Usage: examples/quickstart.sh
+
+Installs what is missing (Debian 12, as root), builds CalibAtt into build/, and goes
+with examples/sample from Q and K to a profile, two packages and one generated kernel,
+all under out/quickstart. No GPU is needed; where there is one, it is used too.
+
+  -h, --help    print this and exit
+
+Exit codes: 0 done, 1 a step failed, 2 usage.
+USAGE
+}
+case ${1:-} in
+  "") ;;
+  -h | --help) usage; exit 0 ;;
+  *)
+    echo "quickstart.sh: error: \"$1\" was not expected: it takes no arguments" >&2
+    echo "Run examples/quickstart.sh --help for more." >&2
+    exit 2
+    ;;
+esac
 started=$SECONDS
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -30,8 +52,9 @@ run calibatt profile info "$profile"
 step "4/6 Compiling: profile -> packages"
 # The defaults: --form auto, --granularity step.
 run calibatt compile "$profile" -o "$out/sample.calibatt"
-# Every distinct schedule its own kernel, with no loop over key blocks.
-run calibatt compile "$profile" -o "$out/sample-full.calibatt" --form full --granularity head
+# Every distinct schedule its own kernel, with no loop over key blocks, of up to 100 KB of code.
+run calibatt compile "$profile" -o "$out/sample-full.calibatt" --form full --granularity head \
+  --unroll-budget 100000
 run calibatt inspect ls "$out/sample-full.calibatt"
 
 step "5/6 Verifying both packages"

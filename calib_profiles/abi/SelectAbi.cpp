@@ -86,7 +86,7 @@ calibatt_profile_status_t calibatt_counts_select(calibatt_counts_t *counts,
     value.repetitive_sites = means.repetitive;
     value.density = means.density;
     value.kept_mass = means.keptMass;
-    value.work = means.work;
+    value.computed = means.computed;
     value.hysteresis_mass = costs.hysteresis.mass / sites;
     value.singletons_mass = costs.singletons.mass / sites;
     return writeStruct(kFunction, value, result);

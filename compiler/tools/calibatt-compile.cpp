@@ -5,8 +5,7 @@
 #include "runtime/format/AtomicFile.h"
 #include "runtime/format/ContentStore.h"
 #include "runtime/format/Quantity.h"
-
-#include <CLI/CLI.hpp>
+#include "runtime/usage/Usage.h"
 
 #include <charconv>
 #include <chrono>
@@ -26,12 +25,17 @@ namespace {
 // The exit codes of `calibatt`, which this program is a command of.
 constexpr int kExitDone = 0;
 constexpr int kExitFailed = 1;
-constexpr int kExitUsage = 2;
+constexpr int kExitSignal = 128; ///< and the number of the signal, as shells count
 
 std::atomic<bool> interrupted{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
+std::atomic<int> interruptedBy{0};
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free,
+              "set from a signal handler");
 
-void interrupt(int) { interrupted = true; }
+void interrupt(int signal) {
+  interruptedBy = signal;
+  interrupted = true;
+}
 
 /// The first signal asks the compile to stop and clean up; a second one ends the program.
 void watchSignals() {
@@ -55,13 +59,13 @@ int fail(const std::string &message) {
 
 /// Standard error while a compile runs: warnings and remarks, and on a terminal a line of
 /// progress that is written over. Elsewhere there is none, so that logs stay short, unless
-/// JSON lines are asked for: then each of these is one.
+/// JSON lines are asked for: then each of these is one. Where quiet is asked for, only warnings.
 class Progress {
 public:
-  explicit Progress(bool json) : json(json) {}
+  Progress(bool json, bool quiet) : json(json), quiet(quiet) {}
 
   void show(std::string_view phase, size_t done, size_t total) {
-    if (!json && !terminal)
+    if (quiet || (!json && !terminal))
       return;
     const std::optional<double> left = secondsLeft(phase, done, total);
     if (json)
@@ -82,6 +86,8 @@ public:
   }
   /// A whole line of its own, from whichever thread.
   void tell(std::string_view kind, std::string_view text) {
+    if (quiet && kind != "warning")
+      return;
     if (json)
       return line({{"event", kind}, {"text", text}});
     std::lock_guard lock(mutex);
@@ -115,7 +121,7 @@ private:
     shown = false;
   }
 
-  const bool json;
+  const bool json, quiet;
   std::mutex mutex;
   std::string current; ///< phase, and when it was told first
   std::chrono::steady_clock::time_point begin;
@@ -131,7 +137,7 @@ struct CommandLine {
   bool calibration = false; ///< no profile, but a shape
   std::string form = "auto", granularity = "step", progress = "auto", budget, shard, reportFile,
               depFile;
-  bool json = false, remarks = false, noCache = false;
+  bool json = false, remarks = false, noCache = false, quiet = false, warningsAsErrors = false;
   uint64_t cacheLimitBytes = uint64_t(16) << 30;
 };
 
@@ -144,7 +150,7 @@ std::string parseBudget(const std::string &text, uint64_t &bytes, double &second
     auto [last, secondsStatus] = std::from_chars(rest + 1, end, seconds);
     good = *rest == ',' && secondsStatus == std::errc() && last == end && seconds >= 0;
   }
-  return good ? "" : fmt::format("\"{}\" is not BYTES[,SECONDS]", text);
+  return good ? "" : fmt::format("got \"{}\", wanted BYTES[,SECONDS]", text);
 }
 
 /// "I/N", the first being 1/N; an empty text where it is one, else what is wrong.
@@ -157,7 +163,7 @@ std::string parseShard(const std::string &text, ShardNumber &shard) {
     good =
         countStatus == std::errc() && last == end && shard.index >= 1 && shard.index <= shard.count;
   }
-  return good ? "" : fmt::format("\"{}\" is not I/N with I from 1 to N", text);
+  return good ? "" : fmt::format("got \"{}\", wanted I/N with I from 1 to N", text);
 }
 
 void addOptions(CLI::App &app, CommandLine &line) {
@@ -166,13 +172,15 @@ void addOptions(CLI::App &app, CommandLine &line) {
   app.add_option("profile", options.profile, "The profile")->type_name("P.calib.safetensors");
   app.add_option("-o,--output", options.output, "The package to write; not with --dry-run")
       ->type_name("M.calibatt");
-  app.add_option("--arch", options.arch, "Architecture of the kernels")->capture_default_str();
-  app.add_option("--form", line.form, "How far schedules are unrolled into code")
-      ->check(CLI::IsMember({"auto", "full", "schedule", "runs", "table"}))
+  app.add_option("--arch", options.arch, "Architecture of the kernels")
+      ->type_name("NAME")
       ->capture_default_str();
-  app.add_option("--granularity", line.granularity, "One kernel a (layer, step), or one a head")
-      ->check(CLI::IsMember({"step", "head"}))
-      ->capture_default_str();
+  addChoice(*app.add_option("--form", line.form,
+                            "How far schedules are unrolled into code (default: auto)"),
+            {"auto", "full", "schedule", "runs", "table"});
+  addChoice(*app.add_option("--granularity", line.granularity,
+                            "One kernel a (layer, step), or one a head (default: step)"),
+            {"step", "head"});
   app.add_option("--unroll-budget", line.budget,
                  "Unrolled code and compile time `auto` allows a kernel (default: 65536,10)")
       ->type_name("BYTES[,SECONDS]")
@@ -182,7 +190,8 @@ void addOptions(CLI::App &app, CommandLine &line) {
         return parseBudget(text, bytes, seconds);
       });
   app.add_option("-j,--jobs", options.jobs, "Layers and kernels at a time (default: all cores)")
-      ->check(CLI::Range(1u, 1024u));
+      ->type_name("N")
+      ->check(wholeNumber(1, 1024));
   app.add_option("--shard", line.shard,
                  "Only the layers of part I of N; `calibatt merge` makes the package of all N")
       ->type_name("I/N")
@@ -198,18 +207,17 @@ void addOptions(CLI::App &app, CommandLine &line) {
         auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), tau);
         bool good =
             status == std::errc() && end == text.data() + text.size() && tau > 0 && tau <= 1;
-        return good ? std::string() : fmt::format("\"{}\" is not above 0 and at most 1", text);
+        return good ? std::string()
+                    : fmt::format("got \"{}\", wanted a number above 0, at most 1", text);
       });
-  app.add_option("--tile-order", options.tileOrder,
-                 "Launch order of the query tiles: head after head, or longest first over all")
-      ->check(CLI::IsMember({"heads", "longest"}))
-      ->capture_default_str();
-  app.add_option(
-         "--softmax", options.softmax,
-         "Maximum of a row: frozen after its first block, online, or chosen by the profile's "
-         "largest logits")
-      ->check(CLI::IsMember({"auto", "frozen", "online"}))
-      ->capture_default_str();
+  addChoice(*app.add_option("--tile-order", options.tileOrder,
+                            "Launch order of the query tiles: head after head (the default), or "
+                            "longest first over all"),
+            {"heads", "longest"});
+  addChoice(*app.add_option("--softmax", options.softmax,
+                            "Maximum of a row: frozen after its first block, online, or chosen by "
+                            "the profile's largest logits (auto, the default)"),
+            {"auto", "frozen", "online"});
   app.add_option("--tune", options.tuning,
                  "Set levers of the kernels, to measure them (stages, persistent, frozen_max, ...)")
       ->type_name("FIELD=VALUE,...")
@@ -223,38 +231,28 @@ void addOptions(CLI::App &app, CommandLine &line) {
                                "else calibatt in $XDG_CACHE_HOME or ~/.cache)")
                     ->type_name("DIR");
   app.add_flag("--no-cache", line.noCache, "Compile every kernel, keep none")->excludes(cache);
-  app.add_option("--cache-limit", line.cacheLimitBytes,
-                 "Then remove from the cache what was not used for longest (default: 16GiB)")
-      ->type_name("SIZE")
-      ->transform(CLI::AsSizeValue(false));
+  addByteSize(
+      *app.add_option("--cache-limit", line.cacheLimitBytes,
+                      "Then remove from the cache what was not used for longest (default: 16GiB)"));
   app.add_option("--dump-ir", options.dumpFolder, "Write IR and CUDA text into this folder")
       ->type_name("DIR");
   app.add_option("--report", line.reportFile, "Write the report, JSON")->type_name("F.json");
   app.add_option("--depfile", line.depFile, "Write what the package depends on, for make and ninja")
       ->type_name("F.d");
-  app.add_option("--progress", line.progress,
-                 "On standard error: a line on a terminal, none elsewhere (auto), or JSON lines")
-      ->check(CLI::IsMember({"auto", "json"}))
-      ->capture_default_str();
-  app.add_flag("--remarks", line.remarks,
-               "Print every remark of the passes as it comes; the report has them in any case");
+  addChoice(*app.add_option(
+                "--progress", line.progress,
+                "On standard error: a line on a terminal, none elsewhere (auto), or JSON lines"),
+            {"auto", "json"});
+  auto *remarks =
+      app.add_flag("--remarks", line.remarks,
+                   "Print every remark of the passes as it comes; the report has them in any case");
+  auto *quiet = app.add_flag("-q,--quiet", line.quiet,
+                             "Print warnings and errors only: no progress, remarks or report")
+                    ->excludes(remarks);
+  app.add_flag("--warnings-as-errors", line.warningsAsErrors,
+               "Write no package where there was a warning, and exit with 1");
   app.add_flag("--dry-run", options.dryRun, "Lower and count, but compile and write no package");
-  app.add_flag("--json", line.json, "Print the report as JSON");
-}
-
-/// What a package to calibrate with is compiled for, in place of a profile.
-void addShape(CLI::App &app, CommandLine &line) {
-  app.add_flag("--calibration", line.calibration,
-               "Kernels to calibrate with, for this shape and no profile:");
-  app.add_option("--grid", line.grid, "Patch grid of the video")->type_name("TxHxW");
-  app.add_option("--heads", line.shape.heads, "Heads of a layer")->type_name("N");
-  app.add_option("--head-dim", line.shape.headDim, "64 or 128")->capture_default_str();
-  app.add_option("--anchors", line.shape.anchors, "Rows a frame that repetition is scored against")
-      ->check(CLI::Range(1u, 64u))
-      ->capture_default_str();
-  app.add_option("--text", line.shape.text, "Text tokens behind the video")->type_name("N");
-  app.add_option("--scale", line.shape.scale, "Of the logits (default: 1 / sqrt(head dim))");
-  app.add_option("--model", line.shape.model, "Name of the model")->capture_default_str();
+  app.add_flag("--json", line.json, "Print the report as JSON")->excludes(quiet);
 }
 
 /// "TxHxW", three numbers.
@@ -274,6 +272,37 @@ bool parseGrid(const std::string &text, CalibrationShape &shape) {
   return next == end;
 }
 
+/// What a package to calibrate with is compiled for, in place of a profile.
+void addShape(CLI::App &app, CommandLine &line) {
+  auto *calibration = app.add_flag("--calibration", line.calibration,
+                                   "Kernels to calibrate with, for this shape and no profile:");
+  auto add = [&](const char *name, auto &value, const char *what) {
+    return app.add_option(name, value, what)->needs(calibration);
+  };
+  add("--grid", line.grid, "Patch grid of the video")
+      ->type_name("TxHxW")
+      ->check([](const std::string &text) {
+        CalibrationShape shape;
+        return parseGrid(text, shape)
+                   ? std::string()
+                   : fmt::format("got \"{}\", wanted TxHxW, such as 21x30x52", text);
+      });
+  add("--heads", line.shape.heads, "Heads of a layer")
+      ->type_name("N")
+      ->check(wholeNumber(1, UINT32_MAX));
+  addChoice(*add("--head-dim", line.shape.headDim, "Elements of a head (default: 128)"),
+            {"64", "128"});
+  add("--anchors", line.shape.anchors,
+      "Rows a frame that repetition is scored against (default: 5)")
+      ->type_name("N")
+      ->check(wholeNumber(1, 64));
+  add("--text", line.shape.text, "Text tokens behind the video")->type_name("N");
+  add("--scale", line.shape.scale, "Of the logits (default: 1 / sqrt(head dim))")
+      ->type_name("X")
+      ->check(numberAboveZero());
+  add("--model", line.shape.model, "Name of the model (default: calibration)")->type_name("NAME");
+}
+
 /// After parsing: what CLI11 does not check. The error is a usage error.
 Status finishOptions(CommandLine &line) {
   CompileOptions &options = line.options;
@@ -283,11 +312,11 @@ Status finishOptions(CommandLine &line) {
     if (!line.shard.empty())
       return Error{"--shard excludes --calibration, which is one layer"};
     if (!parseGrid(line.grid, line.shape))
-      return Error{fmt::format("--calibration wants --grid TxHxW, got \"{}\"", line.grid)};
+      return Error{"--calibration wants --grid TxHxW"};
     if (line.shape.heads == 0)
       return Error{"--calibration wants --heads, the heads of a layer"};
   } else if (options.profile.empty()) {
-    return Error{"profile is required without --calibration"};
+    return Error{"a profile is required without --calibration"};
   }
   if (options.output.empty() && !options.dryRun)
     return Error{"--output is required without --dry-run"};
@@ -360,7 +389,12 @@ int compile(const CommandLine &line) {
   if (Status status = prepareFile(line.depFile, depFile); !status)
     return fail(status.message());
   watchSignals();
-  Progress progress(line.progress == "json");
+  Progress progress(line.progress == "json", line.quiet);
+  std::atomic<size_t> warnings{0};
+  auto warn = [&](const std::string &text) {
+    ++warnings;
+    progress.tell("warning", text);
+  };
   CompileOptions options = line.options;
   // Where nobody asked for a cache, a machine that cannot have one compiles without.
   if (options.cacheFolder.empty() && !line.noCache && !options.dryRun)
@@ -368,14 +402,20 @@ int compile(const CommandLine &line) {
       if (auto store = ContentStore::open(folder))
         options.cacheFolder = folder;
       else
-        progress.tell("warning", store.message());
+        warn(store.message());
     }
   CompileEvents events;
   events.cancel = &interrupted;
   events.progress = [&](std::string_view phase, size_t done, size_t total) {
     progress.show(phase, done, total);
   };
-  events.warning = [&](const std::string &text) { progress.tell("warning", text); };
+  events.warning = warn;
+  events.mayCompile = [&]() -> Status {
+    if (!line.warningsAsErrors || warnings == 0)
+      return {};
+    return Error{
+        fmt::format("{}, and --warnings-as-errors: no package", counted(warnings, "warning"))};
+  };
   events.remark = [&](const std::string &text) { progress.tell("remark", text); };
   std::atomic<size_t> unsaid{0};
   events.layerRemark = [&](const std::string &text) {
@@ -387,6 +427,8 @@ int compile(const CommandLine &line) {
   // Package, report and dependencies appear together, or none of them.
   std::string json;
   events.beforeOutput = [&](const CompileReport &report) -> Status {
+    if (Status status = events.mayCompile(); !status) // warnings of the cache come late
+      return status;
     json = jsonText(reportJson(report), 2) + "\n";
     if (Status status = fillFile(reportFile, json); !status)
       return status;
@@ -398,8 +440,10 @@ int compile(const CommandLine &line) {
   if (!options.cacheFolder.empty() && !options.dryRun)
     if (auto store = ContentStore::open(options.cacheFolder))
       store->prune(line.cacheLimitBytes);
-  if (!report)
-    return fail(report.message());
+  if (!report) {
+    fail(report.message());
+    return interrupted ? kExitSignal + interruptedBy : kExitFailed;
+  }
   if (unsaid)
     progress.tell("remark", fmt::format("{} on single layers and heads: --remarks prints them, "
                                         "the report has them",
@@ -412,7 +456,7 @@ int compile(const CommandLine &line) {
     return fail(status.message());
   if (Status status = finishFile(depFile); !status)
     return fail(status.message());
-  std::string text = line.json ? json : reportText(*report);
+  std::string text = line.json ? json : line.quiet ? "" : reportText(*report);
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
     return fail("cannot write to standard output");
   return kExitDone;
@@ -422,8 +466,8 @@ int runCommandLine(int argc, char **argv) {
   CLI::App app("Compile a calibration profile into a package of attention kernels",
                "calibatt-compile");
   app.set_version_flag("--version", "calibatt-compile " CALIBATT_VERSION);
-  app.get_formatter()->column_width(34);
-  app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage.");
+  shortenHelp(app);
+  app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage, 130 interrupted.");
   CommandLine line;
   addOptions(app, line);
   addShape(app, line);
@@ -432,7 +476,7 @@ int runCommandLine(int argc, char **argv) {
     if (Status status = finishOptions(line); !status)
       throw CLI::ValidationError(status.message());
   } catch (const CLI::ParseError &error) {
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+    return reportParseError(app, error);
   }
   return compile(line);
 }

@@ -1,6 +1,8 @@
 // `inspect info`.
 #include "runtime/inspect/PackageSummary.h"
 
+#include "runtime/format/ImageKind.h"
+#include "runtime/inspect/SiteCost.h"
 #include "runtime/inspect/SiteSchedule.h"
 #include "runtime/inspect/TextTable.h"
 
@@ -27,6 +29,16 @@ nlohmann::ordered_json supersetJson(const std::vector<SupersetPass> &passes) {
 /// Code images that `inspect info` lists as text; JSON has all.
 static constexpr uint32_t kCodeRows = 16;
 
+/// Where an image counts in PackageSummary::forms.
+static size_t kindOf(const CodeImage &image) {
+  return isCalibrationImage(image.symbol) ? 4 : size_t(image.form);
+}
+
+/// Whether the package was made for a shape, without a profile.
+static bool isForCalibration(const PackageReader &package) {
+  return package.manifest().profileDigest.empty();
+}
+
 /// Tells schedules apart: the data image, or, where the schedule is in it, the code image.
 static uint64_t scheduleOf(const KernelRecord &kernel) {
   return kernel.data != kNone ? kernel.data : (uint64_t(1) << 32 | kernel.code);
@@ -43,15 +55,12 @@ static PackageSummary::Sharing sharingOf(const std::unordered_map<Key, uint64_t>
   return sharing;
 }
 
-PackageSummary summarise(const PackageReader &package) {
-  const Problem &problem = package.manifest().problem;
-  PackageSummary summary;
-  summary.forms.resize(4);
-  for (int form = 0; form < 4; ++form)
-    summary.forms[size_t(form)].form = Form(form);
+/// The part of a summary that needs no site.
+static void summariseKernels(const PackageReader &package, PackageSummary &summary) {
   auto slot = [&](uint32_t code) -> PackageSummary::FormCount & {
-    return summary.forms[size_t(package.codeInfo(code).form)];
+    return summary.forms[kindOf(package.codeInfo(code))];
   };
+  const std::vector<uint64_t> launches = launchesOf(package);
   for (uint32_t code = 0; code < package.codeCount(); ++code) {
     ++slot(code).codeImages;
     slot(code).codeBytes += package.codeInfo(code).codeBytes;
@@ -60,14 +69,29 @@ PackageSummary summarise(const PackageReader &package) {
   for (uint32_t k = 0; k < package.kernelCount(); ++k) {
     const KernelRecord &record = package.kernel(k);
     ++slot(record.code).kernels;
-    if (k != package.denseKernel())
-      summary.visits += record.visits;
+    summary.visits += launches[k] * record.visits;
+    summary.predictedMicros += double(launches[k]) * double(record.predictedMicros);
     if (record.data != kNone && !counted[record.data]) {
       counted[record.data] = true;
       slot(record.code).dataBytes += package.dataBytes(record.data);
     }
   }
-  summary.minDensity = summary.minKeptMass = 1;
+}
+
+Result<PackageSummary> summarise(const PackageReader &package) {
+  const Problem &problem = package.manifest().problem;
+  PackageSummary summary;
+  for (int form = 0; form < 4; ++form)
+    summary.forms.push_back({formName(Form(form))});
+  summary.forms.push_back({kCalibrationKind});
+  summariseKernels(package, summary);
+  auto slot = [&](uint32_t code) -> PackageSummary::FormCount & {
+    return summary.forms[kindOf(package.codeInfo(code))];
+  };
+  const bool exact = package.manifest().supersetPasses.empty();
+  SiteCosts costs(package);
+  std::pair<double, double> range{1, 0};
+  summary.minKeptMass = 1;
   std::unordered_map<uint32_t, uint64_t> kernelSites;
   std::unordered_map<uint64_t, uint64_t> scheduleSites;
   for (uint32_t l = 0; l < problem.layers; ++l)
@@ -81,10 +105,13 @@ PackageSummary summarise(const PackageReader &package) {
         ++kernelSites[kernel];
         ++scheduleSites[scheduleOf(package.kernel(kernel))];
         repetitiveSteps += package.isRepetitive(l, h, s);
-        summary.meanDensity += stats.density;
+        if (exact) {
+          auto cost = costs.of({l, h, s});
+          if (!cost)
+            return cost.takeError();
+          range = {std::min(range.first, cost->computed), std::max(range.second, cost->computed)};
+        }
         summary.meanKeptMass += stats.keptMass;
-        summary.minDensity = std::min(summary.minDensity, double(stats.density));
-        summary.maxDensity = std::max(summary.maxDensity, double(stats.density));
         summary.minKeptMass = std::min(summary.minKeptMass, double(stats.keptMass));
         summary.maxKeptMass = std::max(summary.maxKeptMass, double(stats.keptMass));
       }
@@ -94,7 +121,10 @@ PackageSummary summarise(const PackageReader &package) {
     }
   summary.kernels = sharingOf(kernelSites);
   summary.schedules = sharingOf(scheduleSites);
-  summary.meanDensity /= double(summary.sites);
+  summary.meanComputed =
+      double(summary.visits) / (double(summary.sites) * problem.blocks() * problem.blocks());
+  if (exact)
+    summary.computedRange = range;
   summary.meanKeptMass /= double(summary.sites);
   std::erase_if(summary.forms, [](const auto &f) { return f.codeImages == 0; });
   return summary;
@@ -107,6 +137,8 @@ static std::string sharingText(const PackageSummary::Sharing &sharing, const cha
 
 static std::string repetitiveText(const PackageReader &package, const PackageSummary &summary) {
   const RepetitionRule &rule = package.manifest().repetition;
+  if (isForCalibration(package))
+    return fmt::format("to be measured, against {} a frame", counted(rule.anchors, "anchor row"));
   if (!summary.repetitiveSites)
     return fmt::format("no site (score {:g} or more)", rule.gamma);
   return fmt::format("{} of {} sites, in {} (score {:g} or more, {} a frame)",
@@ -166,9 +198,15 @@ static std::string headline(const PackageReader &package, const PackageSummary &
                                   counted(p.steps, "step")));
   fields.add("schedule", scheduleText(manifest.steps));
   fields.add("head", fmt::format("dim {}, {}, scale {:.8g}", p.headDim, p.dtype, p.scale));
-  fields.add("density",
-             fmt::format("{} mean, {} to {} over the sites", percentage(summary.meanDensity),
-                         percentage(summary.minDensity), percentage(summary.maxDensity)));
+  fields.add("computed",
+             percentage(summary.meanComputed) + " of the visits of dense attention" +
+                 (summary.computedRange ? fmt::format(", {} to {} over the sites",
+                                                      percentage(summary.computedRange->first),
+                                                      percentage(summary.computedRange->second))
+                                        : ""));
+  if (summary.predictedMicros > 0)
+    fields.add("predicted", duration(summary.predictedMicros * 1e-6) +
+                                " for every layer and step once, a batch of one");
   fields.add("kept mass",
              fmt::format("{} mean, {} to {} over the sites", percentage(summary.meanKeptMass),
                          percentage(summary.minKeptMass), percentage(summary.maxKeptMass)));
@@ -181,8 +219,10 @@ static std::string headline(const PackageReader &package, const PackageSummary &
                                         counted(package.dataCount(), "schedule image")));
   fields.add("sharing", sharingText(summary.kernels, "kernel"));
   fields.add("", sharingText(summary.schedules, "schedule"));
-  fields.add("profile", manifest.profileDigest);
-  fields.add("masks", manifest.supersetPasses.empty()
+  fields.add("profile", isForCalibration(package) ? "none: made for a shape, to calibrate with"
+                                                  : manifest.profileDigest);
+  fields.add("masks", isForCalibration(package) ? "every block"
+                      : manifest.supersetPasses.empty()
                           ? "the profile's"
                           : "supersets of the profile's: " + supersetText(manifest.supersetPasses));
   fields.add("toolchain", manifest.toolchain);
@@ -190,8 +230,8 @@ static std::string headline(const PackageReader &package, const PackageSummary &
   return fields.text(style);
 }
 
-std::string summaryText(const PackageReader &package, const TextStyle &style) {
-  PackageSummary summary = summarise(package);
+std::string summaryText(const PackageReader &package, const PackageSummary &summary,
+                        const TextStyle &style) {
   std::string text = style.bold(package.path()) + fmt::format("  {} ({} bytes)\n",
                                                               byteQuantity(package.fileBytes()),
                                                               groupedNumber(package.fileBytes()));
@@ -212,16 +252,19 @@ std::string summaryText(const PackageReader &package, const TextStyle &style) {
 
   TextTable forms({"form", ">sites", ">kernels", ">code images", ">code bytes", ">schedule bytes"});
   for (const PackageSummary::FormCount &f : summary.forms)
-    forms.addRow({formName(f.form), groupedNumber(f.sites), groupedNumber(f.kernels),
+    forms.addRow({f.kind, f.kind == kCalibrationKind ? "-" : groupedNumber(f.sites),
+                  f.kind == kCalibrationKind ? "-" : groupedNumber(f.kernels),
                   groupedNumber(f.codeImages), groupedNumber(f.codeBytes),
-                  f.dataBytes ? groupedNumber(f.dataBytes) : "in code"});
+                  f.dataBytes                  ? groupedNumber(f.dataBytes)
+                  : f.kind == kCalibrationKind ? "-"
+                                               : "in code"});
   append(forms);
 
   TextTable codes({">code", "symbol", "form", "arch", ">registers", ">spill bytes",
                    ">shared memory", ">code bytes"});
   for (uint32_t c = 0; c < std::min(package.codeCount(), kCodeRows); ++c) {
     const CodeImage &code = package.codeInfo(c);
-    codes.addRow({std::to_string(c), code.symbol, formName(code.form), code.arch,
+    codes.addRow({std::to_string(c), code.symbol, imageKind(code.symbol, code.form), code.arch,
                   std::to_string(code.registers),
                   std::to_string(code.spillStores + code.spillLoads),
                   byteQuantity(code.staticSmem + uint64_t(code.dynamicSmem)),
@@ -285,16 +328,19 @@ static nlohmann::ordered_json repetitiveJson(const PackageReader &package,
           {"heads", std::move(heads)}};
 }
 
-nlohmann::ordered_json summaryJson(const PackageReader &package) {
-  PackageSummary summary = summarise(package);
+nlohmann::ordered_json summaryJson(const PackageReader &package, const PackageSummary &summary) {
   nlohmann::ordered_json json = {{"path", package.path()}, {"file_bytes", package.fileBytes()}};
   json.update(manifestJson(package.manifest()));
   json["kernels"] = package.kernelCount();
   json["schedule_images"] = package.dataCount();
   json["sites"] = summary.sites;
   json["visits"] = summary.visits;
-  json["density"] = {
-      {"mean", summary.meanDensity}, {"min", summary.minDensity}, {"max", summary.maxDensity}};
+  json["predicted_us"] = summary.predictedMicros;
+  using Json = nlohmann::ordered_json;
+  const auto &range = summary.computedRange;
+  json["computed"] = {{"mean", summary.meanComputed},
+                      {"min", range ? Json(range->first) : Json()},
+                      {"max", range ? Json(range->second) : Json()}};
   json["kept_mass"] = {
       {"mean", summary.meanKeptMass}, {"min", summary.minKeptMass}, {"max", summary.maxKeptMass}};
   json["sharing"] = {{"kernels", sharingJson(summary.kernels)},
@@ -309,7 +355,7 @@ nlohmann::ordered_json summaryJson(const PackageReader &package) {
                                 {"count", s.count}});
   json["forms"] = nlohmann::ordered_json::array();
   for (const PackageSummary::FormCount &f : summary.forms)
-    json["forms"].push_back({{"form", formName(f.form)},
+    json["forms"].push_back({{"form", f.kind},
                              {"sites", f.sites},
                              {"kernels", f.kernels},
                              {"code_images", f.codeImages},
@@ -319,7 +365,7 @@ nlohmann::ordered_json summaryJson(const PackageReader &package) {
   for (uint32_t c = 0; c < package.codeCount(); ++c) {
     const CodeImage &code = package.codeInfo(c);
     json["code_images"].push_back({{"symbol", code.symbol},
-                                   {"form", formName(code.form)},
+                                   {"form", imageKind(code.symbol, code.form)},
                                    {"arch", code.arch},
                                    {"registers", code.registers},
                                    {"spill_store_bytes", code.spillStores},

@@ -4,7 +4,10 @@
 #include "runtime/format/Package.h"
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace calibatt {
 
@@ -13,7 +16,7 @@ struct TextStyle;
 /// Aggregates over all sites and kernels of a package.
 struct PackageSummary {
   struct FormCount {
-    Form form = Form::Runs;
+    const char *kind = ""; ///< the form, or "calibration"
     uint32_t codeImages = 0, kernels = 0;
     uint64_t sites = 0;
     uint64_t codeBytes = 0, dataBytes = 0; ///< machine code; decoded schedules
@@ -34,17 +37,21 @@ struct PackageSummary {
   std::vector<RepetitiveHead> repetitiveHeads; ///< layer-major
   uint64_t repetitiveSites = 0;
   uint64_t sites = 0;
-  double meanDensity = 0, minDensity = 0, maxDensity = 0;
+  double meanComputed = 0;
+  /// Over the sites; none where passes made masks larger and only schedules tell by how much.
+  std::optional<std::pair<double, double>> computedRange;
   double meanKeptMass = 0, minKeptMass = 0, maxKeptMass = 0;
-  uint64_t visits = 0; ///< of the kernels of all sites, one batch entry
+  uint64_t visits = 0;        ///< of every layer and step once, a batch of one
+  double predictedMicros = 0; ///< of these launches
 };
 
 /// "share-steps 0.97": passes with their bounds, empty without any.
 std::string supersetText(const std::vector<SupersetPass> &passes);
 /// Array of {name, bound}.
 nlohmann::ordered_json supersetJson(const std::vector<SupersetPass> &passes);
-PackageSummary summarise(const PackageReader &package);
-std::string summaryText(const PackageReader &package, const TextStyle &style);
-nlohmann::ordered_json summaryJson(const PackageReader &package);
+Result<PackageSummary> summarise(const PackageReader &package);
+std::string summaryText(const PackageReader &package, const PackageSummary &summary,
+                        const TextStyle &style);
+nlohmann::ordered_json summaryJson(const PackageReader &package, const PackageSummary &summary);
 
 } // namespace calibatt

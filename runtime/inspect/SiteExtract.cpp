@@ -17,7 +17,11 @@ static std::span<const uint8_t> bytesOf(const std::string &text) {
 
 Result<std::vector<ExtractedFile>> extractSite(const PackageReader &package, const Site &site,
                                                const std::string &folder) {
-  SiteRow row = siteRow(package, site);
+  SiteCosts costs(package);
+  auto found = siteRow(package, site, costs);
+  if (!found)
+    return found.takeError();
+  const SiteRow row = found.take();
   std::string name = fmt::format("{}: {} (kernel {})", package.path(), siteName(site), row.kernel);
   auto fatbin = package.fatbin(row.record.code);
   if (!fatbin)

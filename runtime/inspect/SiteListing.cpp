@@ -3,8 +3,10 @@
 
 #include "runtime/inspect/TextTable.h"
 
+#include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
+#include <map>
 
 namespace calibatt {
 
@@ -57,12 +59,17 @@ Status checkSite(const PackageReader &package, const Site &site) {
   return checkIndex(package, "step", site.step, problem.steps);
 }
 
-SiteRow siteRow(const PackageReader &package, const Site &site) {
+Result<SiteRow> siteRow(const PackageReader &package, const Site &site, SiteCosts &costs) {
+  auto cost = costs.of(site);
+  if (!cost)
+    return cost.takeError();
   SiteRow row;
+  row.cost = *cost;
   row.site = site;
   row.kernel = package.route(site.layer, site.head, site.step);
   row.record = package.kernel(row.kernel);
   row.stats = package.stats(site.layer, site.head, site.step);
+  row.repetitive = package.isRepetitive(site.layer, site.head, site.step);
   const CodeImage &code = package.codeInfo(row.record.code);
   row.symbol = code.symbol;
   row.arch = code.arch;
@@ -89,25 +96,38 @@ Result<SiteListing> listSites(const PackageReader &package, const SiteFilter &fi
     return wanted ? *wanted + 1 : count;
   };
   SiteListing listing;
+  listing.launches = launchesOf(package);
+  SiteCosts costs(package);
   for (uint32_t l = first(filter.layer); l < end(filter.layer, problem.layers); ++l)
     for (uint32_t h = first(filter.head); h < end(filter.head, problem.heads); ++h)
       for (uint32_t s = first(filter.step); s < end(filter.step, problem.steps); ++s)
-        if (listing.matched++ < filter.limit)
-          listing.rows.push_back(siteRow(package, {l, h, s}));
+        if (listing.matched++ < filter.limit) {
+          auto row = siteRow(package, {l, h, s}, costs);
+          if (!row)
+            return row.takeError();
+          listing.rows.push_back(row.take());
+        }
   return listing;
 }
 
 std::string listingText(const SiteListing &listing, const TextStyle &style) {
-  TextTable table({">layer", ">head", ">step", ">kernel", "form", ">density", ">kept mass",
-                   ">registers", ">spills", ">code bytes", ">data bytes", "symbol"});
+  TextTable table({">layer", ">head", ">step", ">kernel", "form", ">computed", ">kept mass",
+                   ">predicted us", ">registers", ">spills", ">code bytes", ">data bytes",
+                   "symbol"});
   for (const SiteRow &row : listing.rows)
-    table.addRow({std::to_string(row.site.layer), std::to_string(row.site.head),
-                  std::to_string(row.site.step), std::to_string(row.kernel), formName(row.form),
-                  percentage(row.stats.density), percentage(row.stats.keptMass),
-                  std::to_string(row.registers), std::to_string(row.spillStores + row.spillLoads),
-                  groupedNumber(row.codeBytes),
-                  row.dataBytes ? groupedNumber(row.dataBytes) : "in code", row.symbol});
+    table.addRow(
+        {std::to_string(row.site.layer), std::to_string(row.site.head),
+         std::to_string(row.site.step), std::to_string(row.kernel), formName(row.form),
+         percentage(row.cost.computed) + (row.repetitive ? " r" : ""),
+         percentage(row.stats.keptMass),
+         row.cost.predictedMicros > 0 ? fmt::format("{:.2f}", row.cost.predictedMicros) : "-",
+         std::to_string(row.registers), std::to_string(row.spillStores + row.spillLoads),
+         groupedNumber(row.codeBytes), row.dataBytes ? groupedNumber(row.dataBytes) : "in code",
+         row.symbol});
   std::string text = table.text(style);
+  if (std::any_of(listing.rows.begin(), listing.rows.end(),
+                  [](const SiteRow &row) { return row.repetitive; }))
+    text += "  r: repetitive; its anchor rows are computed, the other rows are copies\n";
   if (listing.rows.size() < listing.matched)
     text += fmt::format("  ... {} of {} shown\n", groupedNumber(listing.rows.size()),
                         counted(listing.matched, "site"));
@@ -122,9 +142,12 @@ nlohmann::ordered_json siteRowJson(const SiteRow &row) {
       {"step", row.site.step},
       {"kernel", row.kernel},
       {"form", formName(row.form)},
-      {"density", row.stats.density},
+      {"computed", row.cost.computed},
+      {"visits", row.cost.visits},
+      {"predicted_us", row.cost.predictedMicros},
       {"kept_mass", row.stats.keptMass},
       {"repetition", row.stats.repetition},
+      {"repetitive", row.repetitive},
       {"registers", row.registers},
       {"spill_store_bytes", row.spillStores},
       {"spill_load_bytes", row.spillLoads},
@@ -135,8 +158,6 @@ nlohmann::ordered_json siteRowJson(const SiteRow &row) {
       {"symbol", row.symbol},
       {"arch", row.arch},
       {"kernel_heads", {record.headBase, record.headBase + record.heads}},
-      {"kernel_visits", record.visits},
-      {"predicted_us", record.predictedMicros},
       {"reason", record.reason},
   };
   return json;
@@ -146,7 +167,17 @@ nlohmann::ordered_json listingJson(const SiteListing &listing) {
   nlohmann::ordered_json sites = nlohmann::ordered_json::array();
   for (const SiteRow &row : listing.rows)
     sites.push_back(siteRowJson(row));
-  return {{"matched", listing.matched}, {"sites", std::move(sites)}};
+  std::map<uint32_t, const SiteRow *> named;
+  for (const SiteRow &row : listing.rows)
+    named.emplace(row.kernel, &row);
+  nlohmann::ordered_json kernels = nlohmann::ordered_json::array();
+  for (const auto &[kernel, row] : named)
+    kernels.push_back({{"kernel", kernel},
+                       {"launches", listing.launches[kernel]},
+                       {"visits", row->record.visits},
+                       {"predicted_us", row->record.predictedMicros}});
+  return {
+      {"matched", listing.matched}, {"sites", std::move(sites)}, {"kernels", std::move(kernels)}};
 }
 
 } // namespace calibatt

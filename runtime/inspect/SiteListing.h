@@ -2,6 +2,7 @@
 #pragma once
 
 #include "runtime/format/Package.h"
+#include "runtime/inspect/SiteCost.h"
 
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -12,13 +13,6 @@ namespace calibatt {
 
 struct TextStyle;
 
-/// One (layer, head, step).
-struct Site {
-  uint32_t layer = 0, head = 0, step = 0;
-};
-
-/// "layer 3, head 1, step 0".
-std::string siteName(const Site &site);
 /// Parses "L,H,S"; the error says what was found.
 Result<Site> parseSite(const std::string &text);
 /// Fails, naming the file and both numbers, where the site is outside the problem.
@@ -38,6 +32,8 @@ struct SiteRow {
   uint32_t kernel = 0;
   KernelRecord record;
   PackageSiteStats stats;
+  bool repetitive = false; ///< as the profile had it
+  SiteCost cost;
   std::string symbol;
   std::string arch;
   uint32_t registers = 0, spillStores = 0, spillLoads = 0, codeBytes = 0;
@@ -49,14 +45,17 @@ struct SiteRow {
 /// The rows that pass the filter, layer-major, then head, then step.
 struct SiteListing {
   std::vector<SiteRow> rows;
-  uint64_t matched = 0; ///< rows before the limit
+  std::vector<uint64_t> launches; ///< of every kernel of the package
+  uint64_t matched = 0;           ///< rows before the limit
 };
 
-/// The site must be inside the problem.
-SiteRow siteRow(const PackageReader &package, const Site &site);
+/// The site must be inside the problem; `costs` is of this package.
+Result<SiteRow> siteRow(const PackageReader &package, const Site &site, SiteCosts &costs);
 /// Fails where a filter names a layer, head or step the package has not.
 Result<SiteListing> listSites(const PackageReader &package, const SiteFilter &filter);
 std::string listingText(const SiteListing &listing, const TextStyle &style);
+/// The sites, each with its part of its launch, and the kernels that they name, whole: over all
+/// sites of a package, parts add up to launches times kernels.
 nlohmann::ordered_json listingJson(const SiteListing &listing);
 nlohmann::ordered_json siteRowJson(const SiteRow &row);
 

@@ -7,20 +7,20 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 namespace calibatt {
 
 Result<SiteSchedule> siteSchedule(const PackageReader &package, const Site &site) {
-  SiteSchedule result{site, siteRow(package, site), 0, {}};
+  SiteCosts costs(package);
+  auto row = siteRow(package, site, costs);
+  if (!row)
+    return row.takeError();
+  SiteSchedule result{site, row.take(), 0, {}};
   auto schedule = kernelSchedule(package, result.row.kernel);
   if (!schedule)
     return schedule.takeError();
-  const KernelRecord &record = result.row.record;
-  if (site.head < record.headBase || site.head - record.headBase >= record.heads)
-    return Error{fmt::format("{}: {}: routed to kernel {}, which covers heads {}..{}",
-                             package.path(), siteName(site), result.row.kernel, record.headBase,
-                             record.headBase + record.heads - 1)};
-  result.headInSchedule = site.head - record.headBase;
+  result.headInSchedule = site.head - result.row.record.headBase;
   result.schedule = schedule.take();
   return result;
 }
@@ -51,26 +51,28 @@ VideoShape shapeOf(const Problem &problem) {
           problem.width, problem.maxText, problem.block};
 }
 
-SiteMask siteMask(const SiteRow &row, const Schedule &schedule) {
+SiteMask siteMask(const Site &site, const KernelRecord &kernel, const Schedule &schedule) {
+  const uint32_t head = site.head - kernel.headBase;
   SiteMask mask;
-  mask.site = row.site;
+  mask.site = site;
   mask.blocks = schedule.queryBlocks;
   mask.kept.resize(size_t(schedule.queryBlocks) * schedule.keyBlocks);
   for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
-    for (uint16_t block : schedule.row(row.site.head - row.record.headBase, q))
+    for (uint16_t block : schedule.row(head, q))
       mask.kept[size_t(q) * schedule.keyBlocks + block] = 1;
-  mask.keptMass = row.stats.keptMass;
-  mask.repetition = row.stats.repetition;
-  mask.form = formName(row.form);
+  if (schedule.isRepetitive(head)) {
+    mask.repetitive = true;
+    mask.tiles = schedule.rowsOf(head);
+    for (uint32_t anchor = 0; anchor < schedule.grid.anchors; ++anchor)
+      mask.anchorRows.push_back(anchorRow(schedule.grid, anchor));
+  }
   return mask;
 }
 
 std::string scheduleText(const SiteSchedule &site, const Problem &problem, const TextStyle &style) {
   const Schedule &schedule = site.schedule;
-  uint64_t visits = 0;
-  for (uint32_t q = 0; q < schedule.queryBlocks; ++q)
-    visits += site.keyBlocks(q).size();
-  uint64_t all = uint64_t(schedule.queryBlocks) * schedule.keyBlocks;
+  const SiteMask mask = siteMask(site.site, site.row.record, schedule);
+  const uint64_t all = uint64_t(schedule.queryBlocks) * schedule.keyBlocks;
 
   TextFields fields;
   fields.add("site", siteName(site.site));
@@ -82,30 +84,40 @@ std::string scheduleText(const SiteSchedule &site, const Problem &problem, const
   fields.add("grid", fmt::format("{} x {} of {} tokens, {}", schedule.queryBlocks,
                                  counted(schedule.keyBlocks, "block"), kBlock,
                                  tail ? fmt::format("the last of {}", tail) : "no tail"));
-  fields.add("kept", fmt::format("{} of {} ({}), attention mass {}", groupedNumber(visits),
-                                 counted(all, "block"), percentage(double(visits) / double(all)),
-                                 percentage(site.row.stats.keptMass)));
-  if (schedule.isRepetitive(site.headInSchedule))
+  fields.add("computed",
+             fmt::format("{} of the {} of dense attention ({}), kept mass {}",
+                         groupedNumber(site.row.cost.visits), counted(all, "visit"),
+                         percentage(site.row.cost.computed), percentage(site.row.stats.keptMass)));
+  if (site.row.cost.predictedMicros > 0)
+    fields.add("predicted",
+               duration(site.row.cost.predictedMicros * 1e-6) +
+                   (site.row.record.heads > 1
+                        ? fmt::format(" of the {} of its launch of {}",
+                                      duration(double(site.row.record.predictedMicros) * 1e-6),
+                                      counted(site.row.record.heads, "head"))
+                        : ""));
+  if (mask.tiles)
     fields.add("repetitive",
-               fmt::format("{} of {} spatial rows a frame computed, {} packed queries in {} of {} "
-                           "tiles; the others are copies",
-                           schedule.grid.anchors, schedule.grid.height,
-                           groupedNumber(packedQueries(schedule.grid, schedule.tokens)),
-                           schedule.rowsOf(site.headInSchedule), schedule.queryBlocks));
+               fmt::format("spatial rows {} of the {} a frame are computed, {} queries packed into "
+                           "{} of {} tiles; the other rows are copies of the nearest of them",
+                           fmt::join(mask.anchorRows, ", "), schedule.grid.height,
+                           groupedNumber(packedQueries(schedule.grid, schedule.tokens)), mask.tiles,
+                           schedule.queryBlocks));
   std::string text = fields.text(style) + "\n";
 
-  TextTable table({">rows", ">blocks", "key blocks (visited from the last to the first)"});
-  for (uint32_t q = 0; q < schedule.queryBlocks;) {
+  const uint32_t rows = schedule.rowsOf(site.headInSchedule);
+  TextTable table({mask.tiles ? ">packed tiles" : ">rows", ">blocks",
+                   "key blocks (visited from the last to the first)"});
+  for (uint32_t q = 0; q < rows;) {
     const auto &blocks = site.keyBlocks(q);
     uint32_t end = q + 1;
-    while (end < schedule.queryBlocks && site.keyBlocks(end) == blocks)
+    while (end < rows && site.keyBlocks(end) == blocks)
       ++end;
     table.addRow({end == q + 1 ? fmt::format("{}", q) : fmt::format("{}-{}", q, end - 1),
                   std::to_string(blocks.size()), runsText(blocks)});
     q = end;
   }
   text += table.text(style);
-  const SiteMask mask = siteMask(site.row, schedule);
   const MaskTextOptions picture;
   text +=
       "\n  " + style.bold("mask") + " " +
@@ -122,11 +134,13 @@ nlohmann::ordered_json scheduleJson(const SiteSchedule &site) {
       runs.push_back({first, last});
     rows.push_back({{"row", q}, {"blocks", site.keyBlocks(q).size()}, {"runs", std::move(runs)}});
   }
+  const SiteMask mask = siteMask(site.site, site.row.record, site.schedule);
   return {
       {"query_blocks", site.schedule.queryBlocks},
       {"key_blocks", site.schedule.keyBlocks},
       {"tokens", site.schedule.tokens},
       {"anchors", site.schedule.isRepetitive(site.headInSchedule) ? site.schedule.grid.anchors : 0},
+      {"anchor_rows", mask.anchorRows},
       {"tiles", site.schedule.rowsOf(site.headInSchedule)},
       {"rows", std::move(rows)}};
 }

@@ -28,8 +28,8 @@ Result<SiteSchedule> siteSchedule(const PackageReader &package, const Site &site
 /// "0-3 7 9-12": ascending runs of key blocks.
 std::string runsText(const std::vector<uint16_t> &descendingBlocks);
 VideoShape shapeOf(const Problem &problem);
-/// The mask of a site from the schedule of its kernel; repetition is not marked.
-SiteMask siteMask(const SiteRow &row, const Schedule &schedule);
+/// The mask of a site from the schedule of its kernel, with the anchor rows that are computed.
+SiteMask siteMask(const Site &site, const KernelRecord &kernel, const Schedule &schedule);
 
 /// What `inspect show --schedule` prints.
 std::string scheduleText(const SiteSchedule &schedule, const Problem &problem,

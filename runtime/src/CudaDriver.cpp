@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <dlfcn.h>
+#include <string>
 
 namespace calibatt {
 namespace {
@@ -13,9 +14,11 @@ Outcome open(CudaDriver &driver) {
   const char *path = chosen && *chosen ? chosen : "libcuda.so.1";
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) {
-    const char *why = dlerror();
-    return {CALIBATT_STATUS_NO_DEVICE,
-            fmt::format("{} not found: {}", path, why ? why : "unknown reason")};
+    const char *said = dlerror();
+    std::string why = said ? said : "unknown reason";
+    if (const std::string again = std::string(path) + ": "; why.starts_with(again))
+      why.erase(0, again.size());
+    return {CALIBATT_STATUS_NO_DEVICE, fmt::format("{} not found: {}", path, why)};
   }
 // Names and parameter lists cannot be in parentheses.
 // NOLINTBEGIN(bugprone-macro-parentheses)

@@ -4,8 +4,8 @@
 #include "runtime/tools/PrewarmBench.h"
 #include "runtime/tools/Report.h"
 #include "runtime/tools/verify/DeviceSession.h"
+#include "runtime/usage/Usage.h"
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <fmt/format.h>
 #include <memory>
@@ -35,8 +35,8 @@ struct BenchRow {
   bool dense = false;
   uint32_t layer = 0, step = 0;
   size_t launches = 0;
-  double density = 0;
-  double flops = 0; ///< 4 * head_dim for each pair of a query and a kept key
+  double computed = 0; ///< visits over those of dense attention
+  double flops = 0;    ///< 4 * head_dim for each pair of a query and a kept key
   double median = 0, fastest = 0, slowest = 0; ///< seconds
   double megahertz = 0, watts = 0;             ///< while it ran; 0 where not known
   bool throttled = false;                      ///< by power or heat
@@ -79,10 +79,12 @@ double pairsOf(const Schedule &schedule, uint32_t head) {
 
 Status countWork(const PackageReader &package, BenchRow &row) {
   const Problem &p = package.manifest().problem;
-  double pairs = 0, all = double(p.tokens) * p.tokens * p.heads;
+  double pairs = 0;
+  uint64_t visits = 0;
   std::set<uint32_t> kernels;
   if (row.dense) {
-    pairs = all;
+    pairs = double(p.tokens) * p.tokens * p.heads;
+    visits = uint64_t(p.blocks()) * p.blocks() * p.heads;
     row.tiles = double(p.heads) * p.blocks();
     const KernelRecord &record = package.kernel(package.denseKernel());
     row.launches = record.heads ? (p.heads + record.heads - 1) / record.heads : 1;
@@ -104,11 +106,13 @@ Status countWork(const PackageReader &package, BenchRow &row) {
         return Error{fmt::format("{}: layer {}, head {}, step {}: outside kernel {}",
                                  package.path(), row.layer, head, row.step, kernel)};
       pairs += pairsOf(*schedule, inside);
+      for (uint32_t tile = 0; tile < schedule->rowsOf(inside); ++tile)
+        visits += schedule->row(inside, tile).size();
       row.tiles += tilesOf(*schedule, inside);
     }
     row.launches = kernels.size();
   }
-  row.density = pairs / all;
+  row.computed = double(visits) / (double(p.blocks()) * p.blocks() * p.heads);
   row.flops = 4.0 * p.headDim * pairs;
   return {};
 }
@@ -139,13 +143,13 @@ std::string benchText(const std::vector<BenchRow> &rows, const DeviceSession &se
       denseSeconds = row.median;
   std::string text = fmt::format("{}  {}, median of {}\n", style.bold("bench"),
                                  session.description(), counted(runs, "run"));
-  TextTable table({">layer", ">step", ">launches", ">density", ">median", ">fastest", ">slowest",
+  TextTable table({">layer", ">step", ">launches", ">computed", ">median", ">fastest", ">slowest",
                    session.onHost() ? ">host GFLOP/s" : ">TFLOP/s", ">of peak", ">SM clock",
                    ">power", ">reruns", ">against dense"});
   for (const BenchRow &row : rows)
     table.addRow({row.dense ? "dense" : std::to_string(row.layer),
                   row.dense ? "-" : std::to_string(row.step), std::to_string(row.launches),
-                  percentage(row.density), duration(row.median), duration(row.fastest),
+                  percentage(row.computed), duration(row.median), duration(row.fastest),
                   duration(row.slowest),
                   fmt::format("{:.1f}", row.tflops() * (session.onHost() ? 1e3 : 1)),
                   known(row.shareOfPeak(session.flopsPerClock()),
@@ -184,7 +188,7 @@ nlohmann::ordered_json benchJson(const std::vector<BenchRow> &rows, const Device
       call["step"] = row.step;
     }
     call.update({{"launches", row.launches},
-                 {"density", row.density},
+                 {"computed", row.computed},
                  {"flop", row.flops},
                  {"median_s", row.median},
                  {"fastest_s", row.fastest},
@@ -262,15 +266,20 @@ int runBench(const BenchOptions &options) {
 void addBench(CLI::App &app, int &exitCode) {
   auto *command = app.add_subcommand("bench", "Time the calls of a package");
   auto options = std::make_shared<BenchOptions>();
-  command->add_option("package", options->package, "The package, M.calibatt")->required();
+  command->add_option("package", options->package, "The package")
+      ->type_name("M.calibatt")
+      ->required();
   command->add_option("--device", options->device, "cuda:N or host (default: cuda:0)")
+      ->type_name("NAME")
       ->check(deviceNameProblem);
   command->add_option("--layer", options->layer, "Only this layer");
   command->add_option("--step", options->step, "Only this step");
   command->add_option("--runs", options->runs, "Timed runs of each call (default: 50, host: 3)")
-      ->check(CLI::Range(1u, 1000000u));
+      ->type_name("N")
+      ->check(wholeNumber(1, 1000000));
   command->add_option("--batch", options->batch, "Batch entries (default: 1)")
-      ->check(CLI::Range(1u, kMaxBatch));
+      ->type_name("N")
+      ->check(wholeNumber(1, kMaxBatch));
   command->add_option("--seed", options->seed, "Seed of the random inputs (default: 1)");
   command
       ->add_option("--logit-deviation", options->deviation,

@@ -4,13 +4,16 @@
 #include "runtime/format/ContentStore.h"
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/Report.h"
+#include "runtime/usage/Usage.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/chrono.h>
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <ctime>
+#include <filesystem>
 #include <memory>
+#include <optional>
 
 namespace calibatt {
 namespace {
@@ -21,12 +24,39 @@ struct CacheOptions {
   bool json = false;
 };
 
-Result<ContentStore> openCache(const CacheOptions &options) {
-  std::string folder = options.folder.empty() ? ContentStore::defaultFolder() : options.folder;
-  if (folder.empty())
+/// A folder, which may hold nothing yet and then has no store; no folder where CALIBATT_CACHE is
+/// set to nothing.
+struct Cache {
+  std::string folder;
+  std::optional<ContentStore> store;
+
+  std::string name() const {
+    return folder.empty() ? "no cache (CALIBATT_CACHE is empty)" : folder;
+  }
+  nlohmann::ordered_json json() const {
+    return folder.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(folder);
+  }
+};
+
+Result<Cache> openCache(const CacheOptions &options) {
+  Cache cache{options.folder.empty() ? ContentStore::defaultFolder() : options.folder, {}};
+  if (cache.folder.empty()) {
+    if (std::getenv("CALIBATT_CACHE"))
+      return cache;
     return Error{"no cache folder: CALIBATT_CACHE, XDG_CACHE_HOME and HOME are not set; name one "
                  "with --cache"};
-  return ContentStore::openExisting(folder);
+  }
+  // Before the first compile there is no folder, or one that somebody made for it.
+  std::error_code error;
+  const bool there = std::filesystem::exists(cache.folder, error);
+  if (!error && (!there || (std::filesystem::is_directory(cache.folder, error) &&
+                            std::filesystem::is_empty(cache.folder, error))))
+    return cache;
+  auto store = ContentStore::openExisting(cache.folder);
+  if (!store)
+    return store.takeError();
+  cache.store = store.take();
+  return cache;
 }
 
 /// "2026-01-31 12:00 UTC".
@@ -35,10 +65,10 @@ std::string timeText(int64_t seconds) {
 }
 
 int showCache(const CacheOptions &options) {
-  auto store = openCache(options);
-  if (!store)
-    return reportFailure(store.message());
-  const ContentStore::Usage usage = store->usage();
+  auto cache = openCache(options);
+  if (!cache)
+    return reportFailure(cache.message());
+  const ContentStore::Usage usage = cache->store ? cache->store->usage() : ContentStore::Usage();
   if (options.json) {
     nlohmann::ordered_json kinds = nlohmann::ordered_json::object();
     for (const auto &[name, kind] : usage.kinds)
@@ -46,7 +76,7 @@ int showCache(const CacheOptions &options) {
     auto time = [&](int64_t seconds) {
       return usage.entries ? nlohmann::ordered_json(seconds) : nlohmann::ordered_json();
     };
-    return printJson({{"cache", store->folder()},
+    return printJson({{"cache", cache->json()},
                       {"entries", usage.entries},
                       {"bytes", usage.bytes},
                       {"kinds", std::move(kinds)},
@@ -55,7 +85,9 @@ int showCache(const CacheOptions &options) {
                       {"leftover_bytes", usage.leftoverBytes}});
   }
   const TextStyle style = stdoutStyle();
-  std::string text = style.bold(store->folder()) + "\n";
+  std::string text = style.bold(cache->name()) + "\n";
+  if (!cache->store)
+    return printText(text + "  empty: no compile has kept anything\n");
   TextTable table({"kind", ">entries", ">size"});
   for (const auto &[name, kind] : usage.kinds)
     table.addRow({name, groupedNumber(kind.entries), byteQuantity(kind.bytes)});
@@ -69,36 +101,39 @@ int showCache(const CacheOptions &options) {
   return printText(text);
 }
 
-int printRemoved(const ContentStore &store, ContentStore::Removed removed, bool json) {
+int printRemoved(const Cache &cache, ContentStore::Removed removed, bool json) {
   if (json) {
-    if (int failed = printJson({{"cache", store.folder()},
+    if (int failed = printJson({{"cache", cache.json()},
                                 {"removed_entries", removed.entries},
                                 {"removed_bytes", removed.bytes},
                                 {"failed", removed.failed}}))
       return failed;
-  } else if (int failed = printText(fmt::format("{}: removed {}, {}\n", store.folder(),
+  } else if (int failed = printText(fmt::format("{}: removed {}, {}\n", cache.name(),
                                                 counted(removed.entries, "entry", "entries"),
                                                 byteQuantity(removed.bytes)))) {
     return failed;
   }
   if (removed.failed)
     return reportFailure(
-        fmt::format("{}: {} cannot be removed", store.folder(), counted(removed.failed, "file")));
+        fmt::format("{}: {} cannot be removed", cache.folder, counted(removed.failed, "file")));
   return kExitDone;
 }
 
 int pruneCache(const CacheOptions &options) {
-  auto store = openCache(options);
-  if (!store)
-    return reportFailure(store.message());
-  return printRemoved(*store, store->prune(options.limitBytes), options.json);
+  auto cache = openCache(options);
+  if (!cache)
+    return reportFailure(cache.message());
+  return printRemoved(
+      *cache, cache->store ? cache->store->prune(options.limitBytes) : ContentStore::Removed(),
+      options.json);
 }
 
 int clearCache(const CacheOptions &options) {
-  auto store = openCache(options);
-  if (!store)
-    return reportFailure(store.message());
-  return printRemoved(*store, store->clear(), options.json);
+  auto cache = openCache(options);
+  if (!cache)
+    return reportFailure(cache.message());
+  return printRemoved(*cache, cache->store ? cache->store->clear() : ContentStore::Removed(),
+                      options.json);
 }
 
 } // namespace
@@ -119,11 +154,10 @@ void addCache(CLI::App &app, int &exitCode) {
     return command;
   };
   add("info", "Count entries and bytes", showCache);
-  add("prune", "Remove what was not used for longest", pruneCache)
-      ->add_option("--limit", options->limitBytes, "Keep at most so much, such as 2GiB")
-      ->type_name("SIZE")
-      ->transform(CLI::AsSizeValue(false))
-      ->required();
+  addByteSize(
+      *add("prune", "Remove what was not used for longest", pruneCache)
+           ->add_option("--limit", options->limitBytes, "Keep at most so much, such as 2GiB")
+           ->required());
   add("clear", "Remove every entry", clearCache);
 }
 

@@ -53,33 +53,34 @@ void addCalibrate(CLI::App &app, int &exitCode) {
   auto options = std::make_shared<Options>();
   CalibrationOptions &calibration = options->calibration;
   CLI::App &command = *app.add_subcommand(
-      "calibrate", "measure a profile from dumps of Q and K, one file a prompt, on the CPU");
-  command.add_option("dumps", options->dumps, "safetensors files of Q and K")
+      "calibrate", "Measure a profile from dumps of Q and K, one file a prompt, on the CPU");
+  command.add_option("dumps", options->dumps, "Safetensors files of Q and K")
       ->type_name("DUMP")
       ->required();
-  command.add_option("--model", calibration.model, "model id instead of the dumps'");
+  command.add_option("--model", calibration.model, "Model id instead of the dumps'")
+      ->type_name("NAME");
   command
-      .add_option("--rho", calibration.rho, "keep a block where this share of the prompts kept it")
+      .add_option("--rho", calibration.rho, "Keep a block where this share of the prompts kept it")
       ->type_name("SHARE")
       ->capture_default_str();
   command
       .add_option("--gamma", calibration.gamma,
-                  "a head is repetitive where its score is at least this")
+                  "A head is repetitive where its score is at least this")
       ->type_name("COSINE")
       ->capture_default_str();
-  command.add_option("--anchors", calibration.anchors, "anchor rows a frame")
+  command.add_option("--anchors", calibration.anchors, "Anchor rows a frame")
       ->type_name("N")
       ->capture_default_str();
   command
       .add_option("--a", calibration.a,
-                  "energy kept in late steps; default: by tokens and number of steps")
+                  "Energy kept in late steps; default: by tokens and number of steps")
       ->type_name("SHARE");
-  command.add_option("--c", calibration.c, "energy kept in the first step")->type_name("SHARE");
-  command.add_option("--k", calibration.k, "how fast the energy falls from c to a")
+  command.add_option("--c", calibration.c, "Energy kept in the first step")->type_name("SHARE");
+  command.add_option("--k", calibration.k, "How fast the energy falls from c to a")
       ->type_name("RATE");
   command
       .add_option("--counts", options->counts,
-                  "keep the counts in FILE, for `profile select` and `profile merge`; prompts it "
+                  "Keep the counts in FILE, for `profile select` and `profile merge`; prompts it "
                   "has already are not measured again")
       ->type_name("FILE");
   addProfileOutput(command, *options);

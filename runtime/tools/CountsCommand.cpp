@@ -4,8 +4,8 @@
 #include "runtime/tools/ProfileTables.h"
 #include "runtime/tools/Report.h"
 #include "runtime/tools/SelectionOutput.h"
+#include "runtime/usage/Usage.h"
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include <memory>
@@ -67,8 +67,8 @@ void addSelect(CLI::App &profile, int &exitCode) {
   };
   auto options = std::make_shared<Options>();
   CLI::App &command = *profile.add_subcommand(
-      "select", "make a profile from counts, with thresholds of your choice; needs no model");
-  command.add_option("counts", options->counts, "counts of a calibration")
+      "select", "Make a profile from counts, with thresholds of your choice; needs no model");
+  command.add_option("counts", options->counts, "Counts of a calibration")
       ->type_name("COUNTS")
       ->required();
   options->selection.addTo(command);
@@ -83,20 +83,20 @@ void addSelect(CLI::App &profile, int &exitCode) {
 void addCountsMerge(CLI::App &profile, int &exitCode) {
   auto options = std::make_shared<MergeOptions>();
   CLI::App &command = *profile.add_subcommand(
-      "merge", "add up counts of different prompts; the order does not matter");
-  command.add_option("counts", options->inputs, "counts of one model, size and number of steps")
+      "merge", "Add up counts of different prompts; the order does not matter");
+  command.add_option("counts", options->inputs, "Counts of one model, size and number of steps")
       ->type_name("COUNTS")
       ->required();
-  command.add_option("-o,--output", options->output, "the counts to write")
+  command.add_option("-o,--output", options->output, "The counts to write")
       ->type_name("FILE")
       ->required();
   command.add_flag("--final", options->final,
-                   "mean energies in a byte each: 2.5 times smaller, but nothing can be added "
+                   "Mean energies in a byte each: 2.5 times smaller, but nothing can be added "
                    "any more");
-  command.add_option("-j,--jobs", options->jobs, "threads; 0: one a core")
+  command.add_option("-j,--jobs", options->jobs, "Threads; 0: one a core")
       ->type_name("N")
-      ->check(CLI::Range(0, 256));
-  command.add_flag("--json", options->json, "report as JSON");
+      ->check(wholeNumber(0, 256));
+  command.add_flag("--json", options->json, "Report as JSON");
   command.callback([options, &exitCode] { exitCode = merge(*options); });
 }
 

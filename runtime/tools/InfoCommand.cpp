@@ -9,8 +9,7 @@
 #include "runtime/tools/Report.h"
 #include "runtime/tools/SelectionOutput.h"
 #include "runtime/tools/StabilityPage.h"
-
-#include <CLI/CLI.hpp>
+#include "runtime/usage/Usage.h"
 
 #include <filesystem>
 #include <memory>
@@ -76,10 +75,6 @@ int stability(const Options &options, const CountsReader &counts) {
 }
 
 int info(const Options &options) {
-  if (!options.stability && (!options.heldOut.empty() || !options.png.empty())) {
-    reportFailure("--held-out and --png belong to --stability");
-    return kExitUsage;
-  }
   if (!looksLikeCounts(options.input)) {
     if (options.stability)
       return reportFailure(options.input + ": is not a file of counts, which --stability needs "
@@ -101,18 +96,21 @@ int info(const Options &options) {
 void addInfo(CLI::App &profile, int &exitCode) {
   auto options = std::make_shared<Options>();
   CLI::App &command =
-      *profile.add_subcommand("info", "what a profile, or counts, amount to; how stable they are");
-  command.add_option("profile", options->input, "profile or counts")->type_name("FILE")->required();
-  command.add_flag("--stability", options->stability,
-                   "of counts: agreement of prompts, IoU of steps, densities");
-  command.add_option("--held-out", options->heldOut, "counts of prompts that were not calibrated")
-      ->type_name("COUNTS");
-  command.add_option("--png", options->png, "the stability report as one page")->type_name("FILE");
+      *profile.add_subcommand("info", "What a profile, or counts, amount to; how stable they are");
+  command.add_option("profile", options->input, "Profile or counts")->type_name("FILE")->required();
+  auto *stability = command.add_flag("--stability", options->stability,
+                                     "Of counts: agreement of prompts, IoU of steps, densities");
+  command.add_option("--held-out", options->heldOut, "Counts of prompts that were not calibrated")
+      ->type_name("COUNTS")
+      ->needs(stability);
+  command.add_option("--png", options->png, "The stability report as one page")
+      ->type_name("FILE")
+      ->needs(stability);
   options->selection.addTo(command);
-  command.add_option("-j,--jobs", options->jobs, "threads; 0: one a core")
+  command.add_option("-j,--jobs", options->jobs, "Threads; 0: one a core")
       ->type_name("N")
-      ->check(CLI::Range(0, 256));
-  command.add_flag("--json", options->json, "report as JSON");
+      ->check(wholeNumber(0, 256));
+  command.add_flag("--json", options->json, "Report as JSON");
   command.callback([options, &exitCode] { exitCode = info(*options); });
 }
 

@@ -16,8 +16,16 @@ namespace calibatt {
 namespace {
 
 void addPackageAndJson(CLI::App &command, std::string &package, bool &json) {
-  command.add_option("package", package, "The package, M.calibatt")->required();
+  command.add_option("package", package, "The package")->type_name("M.calibatt")->required();
   command.add_flag("--json", json, "Machine-readable output");
+}
+
+int showSummary(const PackageReader &package, bool json) {
+  auto summary = summarise(package);
+  if (!summary)
+    return reportFailure(summary.message());
+  return json ? printJson(summaryJson(package, *summary))
+              : printText(summaryText(package, *summary, stdoutStyle()));
 }
 
 void addInfo(CLI::App &inspect, int &exitCode) {
@@ -33,8 +41,7 @@ void addInfo(CLI::App &inspect, int &exitCode) {
     if (!package)
       exitCode = reportFailure(package.message());
     else
-      exitCode = options->json ? printJson(summaryJson(*package))
-                               : printText(summaryText(*package, stdoutStyle()));
+      exitCode = showSummary(*package, options->json);
   });
 }
 
@@ -72,12 +79,24 @@ struct ShowOptions {
   SiteArgument site;
 };
 
+/// The IR of a layer. The bits of its masks may be left out, which the text alone would not tell: a
+/// module without them looks whole.
+Result<std::string> irText(const PackageReader &package, uint32_t layer) {
+  auto text = package.ir(layer);
+  if (!text || text->find("dense_resource<") == std::string::npos ||
+      text->find("dialect_resources") != std::string::npos)
+    return text;
+  return "// The data of dense_resource attributes (masks, row classes, runs) are left out of this "
+         "text, which\n// calibatt-opt therefore refuses; `calibatt inspect show --schedule` and "
+         "`inspect mask --json` have them.\n" +
+         *text;
+}
+
 /// The part asked for, as text.
 Result<std::string> showPart(const ShowOptions &options, const PackageReader &package,
-                             const Site &site) {
-  SiteRow row = siteRow(package, site);
+                             const SiteRow &row) {
   if (options.ir)
-    return package.ir(site.layer);
+    return irText(package, row.site.layer);
   if (options.cuda)
     return package.cuda(row.record.code);
   if (options.ptx) {
@@ -116,12 +135,16 @@ int runShow(const ShowOptions &options) {
     json["schedule"] = scheduleJson(*schedule);
     return printJson(json);
   }
-  auto text = showPart(options, *package, *site);
+  SiteCosts costs(*package);
+  auto row = siteRow(*package, *site, costs);
+  if (!row)
+    return reportFailure(row.message());
+  auto text = showPart(options, *package, *row);
   if (!text)
     return reportFailure(text.message());
   if (!options.json)
     return printText(*text + (text->ends_with('\n') ? "" : "\n"));
-  nlohmann::ordered_json json = siteRowJson(siteRow(*package, *site));
+  nlohmann::ordered_json json = siteRowJson(*row);
   json[part] = *text;
   return printJson(json);
 }
@@ -131,13 +154,22 @@ void addShow(CLI::App &inspect, int &exitCode) {
   auto options = std::make_shared<ShowOptions>();
   addPackageAndJson(*command, options->package, options->json);
   options->site.addTo(*command);
-  auto *part = command->add_option_group("part", "What to show")->require_option(0, 1);
-  part->add_flag("--schedule", options->schedule, "Rows as runs, and a picture (the default)");
-  part->add_flag("--ir", options->ir, "The sattn IR of the site's layer");
-  part->add_flag("--cuda", options->cuda, "The CUDA C++ of its kernel");
-  part->add_flag("--ptx", options->ptx, "The PTX of its kernel");
-  part->add_flag("--sass", options->sass, "The machine code (needs nvdisasm or cuobjdump)");
-  command->callback([options, &exitCode] { exitCode = runShow(*options); });
+  std::vector<CLI::Option *> parts;
+  auto add = [&](const char *name, bool &wanted, const char *what) {
+    auto *part = command->add_flag(name, wanted, what);
+    for (CLI::Option *other : parts)
+      part->excludes(other);
+    parts.push_back(part);
+  };
+  add("--schedule", options->schedule, "Rows as runs, and a picture (the default)");
+  add("--ir", options->ir, "The sattn IR of the site's layer");
+  add("--cuda", options->cuda, "The CUDA C++ of its kernel");
+  add("--ptx", options->ptx, "The PTX of its kernel");
+  add("--sass", options->sass, "The machine code (needs nvdisasm or cuobjdump)");
+  command->callback([options, &exitCode] {
+    options->site.require(false);
+    exitCode = runShow(*options);
+  });
 }
 
 struct ExtractOptions {
@@ -156,8 +188,12 @@ int runExtract(const ExtractOptions &options) {
   auto files = extractSite(*package, *site, options.folder);
   if (!files)
     return reportFailure(files.message());
-  return options.json ? printJson(extractJson(*files, siteRow(*package, *site)))
-                      : printText(extractText(*files, siteRow(*package, *site), stdoutStyle()));
+  SiteCosts costs(*package);
+  auto row = siteRow(*package, *site, costs);
+  if (!row)
+    return reportFailure(row.message());
+  return options.json ? printJson(extractJson(*files, *row))
+                      : printText(extractText(*files, *row, stdoutStyle()));
 }
 
 void addExtract(CLI::App &inspect, int &exitCode) {
@@ -167,8 +203,12 @@ void addExtract(CLI::App &inspect, int &exitCode) {
   addPackageAndJson(*command, options->package, options->json);
   options->site.addTo(*command);
   command->add_option("-o,--output", options->folder, "Folder for the files, made if missing")
+      ->type_name("DIR")
       ->required();
-  command->callback([options, &exitCode] { exitCode = runExtract(*options); });
+  command->callback([options, &exitCode] {
+    options->site.require(false);
+    exitCode = runExtract(*options);
+  });
 }
 
 } // namespace

@@ -4,8 +4,7 @@
 #include "runtime/tools/CheckCommand.h"
 #include "runtime/tools/Commands.h"
 #include "runtime/tools/MergeCommand.h"
-
-#include <CLI/CLI.hpp>
+#include "runtime/usage/Usage.h"
 
 #include <cstdio>
 #include <exception>
@@ -21,8 +20,8 @@ static int runCommandLine(int argc, char **argv) {
   CLI::App app("Calibrated sparse attention: profiles, packages, verification", "calibatt");
   app.set_version_flag("--version", "calibatt " CALIBATT_VERSION);
   app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
-  app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage.");
+  shortenHelp(app);
+  app.footer("Exit codes: 0 done, 1 the input or the work failed, 2 usage, 130 interrupted.");
 
   int exitCode = kExitDone;
   addCalibrate(app, exitCode);
@@ -37,8 +36,7 @@ static int runCommandLine(int argc, char **argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {
-    // --help and --version arrive here too, with exit code 0.
-    return app.exit(error) == 0 ? kExitDone : kExitUsage;
+    return reportParseError(app, error);
   } catch (const std::exception &error) {
     std::fprintf(stderr, "calibatt: error: %s\n", error.what());
     return kExitFailed;

@@ -10,8 +10,8 @@
 #include "runtime/tools/Report.h"
 #include "runtime/tools/SiteArgument.h"
 #include "runtime/tools/Terminal.h"
+#include "runtime/usage/Usage.h"
 
-#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -24,11 +24,12 @@ struct Options {
   std::string file, png;
   SiteArgument site;
   bool ascii = false, json = false;
-  std::optional<MaskCharacters> characters;
+  std::string characters; ///< empty where nothing is said
   std::optional<uint32_t> columns;
   uint32_t scale = 0;
 
-  bool wantsText() const { return ascii || characters || columns; }
+  bool wantsText() const { return ascii || !characters.empty() || columns; }
+  bool onlyAscii() const { return ascii || characters == "ascii"; }
 };
 
 /// The sites meant, and what changes from one to the next where they are several.
@@ -43,9 +44,6 @@ Result<Selection> select(const Options &options, const MaskSource &source) {
     return filter.takeError();
   if (Status s = source.check(*filter); !s)
     return s.takeError();
-  if (!filter->layer + !filter->head + !filter->step > 1)
-    return Error{"more than one of layer, head and step is open: wanted at most one, such as 0,*,3 "
-                 "for all heads of a step"};
   const MaskSource::Counts all = source.counts();
   const uint32_t count = !filter->layer  ? all.layers
                          : !filter->head ? all.heads
@@ -108,8 +106,11 @@ Result<std::string> masksText(const Options &options, const Selection &selection
   const VideoShape shape = source.shape();
   MaskTextOptions text;
   text.columns = options.columns.value_or(terminalColumns());
-  text.characters = options.characters.value_or(
-      drawsUnicode() ? charactersFor(shape.blocks(), text.columns) : MaskCharacters::Ascii);
+  text.characters = options.onlyAscii()               ? MaskCharacters::Ascii
+                    : options.characters == "halves"  ? MaskCharacters::Halves
+                    : options.characters == "braille" ? MaskCharacters::Braille
+                    : drawsUnicode()                  ? charactersFor(shape.blocks(), text.columns)
+                                                      : MaskCharacters::Ascii;
   std::string result =
       fmt::format("{}  {}\n", style.bold(shape.model), fmt::join(shapeFacts(shape), ", "));
   bool first = true;
@@ -135,10 +136,11 @@ nlohmann::ordered_json maskJson(const SiteMask &mask, bool withRows) {
       {"layer", mask.site.layer},
       {"head", mask.site.head},
       {"step", mask.site.step},
-      {"density", mask.density()},
+      {"computed", mask.computed()},
       {"kept_mass", mask.keptMass},
       {"repetition", mask.repetition},
       {"repetitive", mask.repetitive},
+      {"anchor_rows", mask.anchorRows},
       {"form", mask.form.empty() ? nlohmann::ordered_json() : nlohmann::ordered_json(mask.form)}};
   if (!withRows)
     return json;
@@ -198,9 +200,9 @@ Result<nlohmann::ordered_json> masksJson(const Options &options, const Selection
 
 int run(const Options &options) {
   if (options.png.empty() && !options.json && !options.wantsText() && !stdoutIsTerminal()) {
-    reportFailure("stdout is not a terminal: give --png FILE for a picture, --ascii for characters "
-                  "or --json");
-    return kExitUsage;
+    return reportUsage("calibatt", "calibatt inspect mask",
+                       "stdout is not a terminal: give --png FILE for a picture, --characters auto "
+                       "or --ascii for characters, or --json");
   }
   auto source = MaskSource::open(options.file);
   if (!source)
@@ -238,7 +240,9 @@ int run(const Options &options) {
                           counted(selection->sites.size(), "mask"), picture->width, picture->height,
                           byteQuantity(picture->bytes));
   }
-  return options.json ? printJson(json) : printText(text);
+  if (options.json)
+    return printJson(json);
+  return printText(options.onlyAscii() ? asciiText(text) : text);
 }
 
 } // namespace
@@ -247,29 +251,30 @@ void addMask(CLI::App &inspect, int &exitCode) {
   auto *command = inspect.add_subcommand(
       "mask", "Which blocks sites compute, as a picture: of a package or a profile");
   auto options = std::make_shared<Options>();
-  command->add_option("file", options->file, "The package or profile")->required();
+  command->add_option("file", options->file, "The package or profile")
+      ->type_name("FILE")
+      ->required();
   options->site.addTo(*command, "LAYER,HEAD,STEP, such as 0,1,3; one of them may be *, for all of "
                                 "its kind on one contact sheet");
   command->add_option("--png", options->png, "Write a picture")->type_name("FILE");
   command->add_option("--scale", options->scale, "Pixels a block of the picture (default: fitting)")
-      ->check(CLI::Range(1, 256))
+      ->check(wholeNumber(1, 256))
       ->type_name("N");
-  command->add_flag("--ascii", options->ascii,
-                    "Print characters (the default on a terminal, without --png)");
-  command
-      ->add_option("--characters", options->characters,
-                   "halves, braille or ascii (7 bits) instead of what the terminal can show")
-      ->transform(CLI::CheckedTransformer(
-          std::map<std::string, MaskCharacters>{{"halves", MaskCharacters::Halves},
-                                                {"braille", MaskCharacters::Braille},
-                                                {"ascii", MaskCharacters::Ascii}},
-          CLI::ignore_case))
-      ->type_name("KIND");
+  auto *characters =
+      command->add_option("--characters", options->characters,
+                          "Print characters; auto is what the terminal can show, and the default "
+                          "on one without --png");
+  addChoice(*characters, {"auto", "halves", "braille", "ascii"});
+  command->add_flag("--ascii", options->ascii, "The same as --characters ascii: 7 bits, everywhere")
+      ->excludes(characters);
   command->add_option("--width", options->columns, "Columns of the characters (default: all)")
-      ->check(CLI::Range(20, 1000))
+      ->check(wholeNumber(20, 1000))
       ->type_name("N");
   command->add_flag("--json", options->json, "Machine-readable output");
-  command->callback([options, &exitCode] { exitCode = run(*options); });
+  command->callback([options, &exitCode] {
+    options->site.require(true);
+    exitCode = run(*options);
+  });
 }
 
 } // namespace calibatt

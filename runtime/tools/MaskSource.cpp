@@ -3,6 +3,7 @@
 
 #include "calib_profiles/Profile.h"
 #include "calib_profiles/Repetition.h"
+#include "runtime/format/AnchorLayout.h"
 #include "runtime/format/Json.h"
 #include "runtime/format/Safetensors.h"
 #include "runtime/inspect/SiteSchedule.h"
@@ -26,15 +27,20 @@ public:
   }
 
   Result<SiteMask> mask(const Site &site) override {
-    const SiteRow row = siteRow(package, site);
-    auto schedule = schedules.get(row.kernel);
+    const uint32_t kernel = package.route(site.layer, site.head, site.step);
+    const KernelRecord &record = package.kernel(kernel);
+    auto schedule = schedules.get(kernel);
     if (!schedule)
       return schedule.takeError();
-    SiteMask mask = siteMask(row, **schedule);
+    if (site.head < record.headBase || site.head - record.headBase >= (*schedule)->heads)
+      return Error{fmt::format("{}: {}: routed to kernel {}, which does not cover it",
+                               package.path(), siteName(site), kernel)};
+    SiteMask mask = siteMask(site, record, **schedule);
+    const PackageSiteStats stats = package.stats(site.layer, site.head, site.step);
+    mask.keptMass = stats.keptMass;
+    mask.repetition = stats.repetition;
     mask.repetitive = package.isRepetitive(site.layer, site.head, site.step);
-    if (mask.repetitive)
-      mask.anchorRows =
-          anchorRows(package.manifest().problem.height, package.manifest().repetition.anchors);
+    mask.form = formName(package.codeInfo(record.code).form);
     return mask;
   }
 
@@ -78,9 +84,13 @@ public:
     mask.keptMass = stats.keptMass;
     mask.repetition = stats.repetition;
     mask.repetitive = profile.isRepetitive(site.layer, site.head, site.step);
-    if (mask.repetitive)
-      mask.anchorRows =
-          anchorRows(profile.header().grid.height, profile.header().criterion.anchors);
+    // As it will be compiled.
+    const ProfileHeader &h = profile.header();
+    const AnchorGrid grid{h.grid.height, h.grid.width, h.criterion.anchors};
+    if (mask.repetitive && h.maxText == 0 && isValid(grid, uint32_t(h.tokens()))) {
+      mask.anchorRows = anchorRows(grid.height, grid.anchors);
+      mask.tiles = packedTiles(grid, uint32_t(h.tokens()));
+    }
     return mask;
   }
 

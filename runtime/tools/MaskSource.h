@@ -1,6 +1,7 @@
 // Masks from a profile or from a package, whichever a file is.
 #pragma once
 
+#include "runtime/inspect/SiteListing.h"
 #include "runtime/inspect/mask/SiteMask.h"
 
 #include <memory>

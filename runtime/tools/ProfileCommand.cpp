@@ -7,8 +7,7 @@
 #include "runtime/tools/InfoCommand.h"
 #include "runtime/tools/ProfileOutput.h"
 #include "runtime/tools/Report.h"
-
-#include <CLI/CLI.hpp>
+#include "runtime/usage/Usage.h"
 
 #include <memory>
 
@@ -22,27 +21,27 @@ void addSynth(CLI::App &profile, int &exitCode) {
   };
   auto options = std::make_shared<Options>();
   CLI::App &command =
-      *profile.add_subcommand("synth", "make a profile from the geometry of a video's tokens");
+      *profile.add_subcommand("synth", "Make a profile from the geometry of a video's tokens");
   std::vector<std::string> presets;
   for (const SynthesisPreset &preset : synthesisPresets())
     presets.push_back(preset.name);
-  command.add_option("--preset", options->synthesis.preset, "model and video size")
-      ->required()
-      ->check(CLI::IsMember(presets));
+  addChoice(*command.add_option("--preset", options->synthesis.preset, "Model and video size")
+                 ->required(),
+            presets);
   command
       .add_option("--layers", options->synthesis.layers,
-                  "make N layers, spread evenly over the model")
+                  "Make N layers, spread evenly over the model")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--heads", options->synthesis.heads, "make the first N heads")
+      ->check(wholeNumber(1, UINT32_MAX));
+  command.add_option("--heads", options->synthesis.heads, "Make the first N heads")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(wholeNumber(1, UINT32_MAX));
   command
       .add_option("--steps", options->synthesis.steps,
-                  "make N steps, spread evenly over the schedule")
+                  "Make N steps, spread evenly over the schedule")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
-  command.add_option("--seed", options->synthesis.seed, "another seed, another profile")
+      ->check(wholeNumber(1, UINT32_MAX));
+  command.add_option("--seed", options->synthesis.seed, "Another seed, another profile")
       ->type_name("N");
   addProfileOutput(command, *options);
   command.callback([options, &exitCode] {
@@ -65,11 +64,12 @@ void addImport(CLI::App &profile, int &exitCode) {
   };
   auto options = std::make_shared<Options>();
   CLI::App &command =
-      *profile.add_subcommand("import", "convert plain bitmaps (mask/<layer>/<step>) to a profile");
-  command.add_option("masks", options->input, "safetensors file of bitmaps")
+      *profile.add_subcommand("import", "Convert plain bitmaps (mask/<layer>/<step>) to a profile");
+  command.add_option("masks", options->input, "Safetensors file of bitmaps")
       ->type_name("FILE")
       ->required();
-  command.add_option("--model", options->model, "model id instead of the file's");
+  command.add_option("--model", options->model, "Model id instead of the file's")
+      ->type_name("NAME");
   addProfileOutput(command, *options);
   command.callback([options, &exitCode] {
     Result<BitmapReader> bitmaps = BitmapReader::open(options->input);
@@ -90,7 +90,7 @@ void addImport(CLI::App &profile, int &exitCode) {
 
 void addProfile(CLI::App &app, int &exitCode) {
   CLI::App &profile =
-      *app.add_subcommand("profile", "make, read, select, merge and convert profiles");
+      *app.add_subcommand("profile", "Make, read, select, merge and convert profiles");
   profile.require_subcommand(1);
   addSynth(profile, exitCode);
   addInfo(profile, exitCode);

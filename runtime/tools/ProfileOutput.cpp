@@ -2,19 +2,18 @@
 #include "runtime/tools/ProfileOutput.h"
 #include "runtime/tools/ProfileTables.h"
 #include "runtime/tools/Report.h"
-
-#include <CLI/CLI.hpp>
+#include "runtime/usage/Usage.h"
 
 namespace calibatt {
 
 void addProfileOutput(CLI::App &command, ProfileOutputOptions &options) {
-  command.add_option("-o,--output", options.output, "the profile to write")
+  command.add_option("-o,--output", options.output, "The profile to write")
       ->type_name("FILE")
       ->required();
-  command.add_option("-j,--jobs", options.jobs, "threads; 0: one a core")
+  command.add_option("-j,--jobs", options.jobs, "Threads; 0: one a core")
       ->type_name("N")
-      ->check(CLI::Range(0, 256));
-  command.add_flag("--json", options.json, "report as JSON");
+      ->check(wholeNumber(0, 256));
+  command.add_flag("--json", options.json, "Report as JSON");
 }
 
 int writeProfile(const std::string &progressName, const ProfileOutputOptions &options,

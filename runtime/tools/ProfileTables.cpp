@@ -36,7 +36,7 @@ nlohmann::ordered_json meansJson(const SiteMeans &m) {
   json["kept_mass"] = number(masked, m.keptMass);
   json["runs_per_row"] = number(masked, m.runsPerRow);
   json["iou_with_step_before"] = number(m.pairs > 0, m.iou);
-  json["work"] = m.work;
+  json["computed"] = m.computed;
   return json;
 }
 
@@ -64,21 +64,22 @@ std::string profileText(const std::string &path, uint64_t fileBytes, const Profi
   if (h.criterion.hysteresis > 0 || h.criterion.singletons > 0)
     fields.add("against noise", fmt::format("hysteresis {:g}, singletons {:g}",
                                             h.criterion.hysteresis, h.criterion.singletons));
+  fields.add("computed", percentage(s.all.computed) + " of the visits of dense attention");
   fields.add("density",
-             fmt::format("{} (early steps {}, late {})", share(s.all, &SiteMeans::density),
-                         share(s.early, &SiteMeans::density), share(s.late, &SiteMeans::density)));
+             fmt::format("{} of the masks (early steps {}, late {})",
+                         share(s.all, &SiteMeans::density), share(s.early, &SiteMeans::density),
+                         share(s.late, &SiteMeans::density)));
   fields.add("kept mass", share(s.all, &SiteMeans::keptMass));
   fields.add("runs a row", runs(s.all));
   fields.add("IoU of steps", fmt::format("early {}, late {}", overlap(s.early), overlap(s.late)));
-  fields.add("repetitive", counted(s.all.repetitive, "site"));
-  fields.add("work left", percentage(s.all.work) + " of dense, repetitive heads by anchor rows");
+  fields.add("repetitive", counted(s.all.repetitive, "site") + ", which have no mask");
   fields.add("file", fmt::format("{}, {}", path, byteQuantity(fileBytes)));
 
-  TextTable table({">layer", ">density", ">early", ">late", ">kept mass", ">runs a row",
-                   ">IoU early", ">IoU late", ">repetitive"});
+  TextTable table({">layer", ">computed", ">density", ">early", ">late", ">kept mass",
+                   ">runs a row", ">IoU early", ">IoU late", ">repetitive"});
   for (uint32_t layer = 0; layer < h.layers; ++layer) {
     const SiteMeans &all = s.layers[layer];
-    table.addRow({std::to_string(layer), share(all, &SiteMeans::density),
+    table.addRow({std::to_string(layer), percentage(all.computed), share(all, &SiteMeans::density),
                   share(s.layersEarly[layer], &SiteMeans::density),
                   share(s.layersLate[layer], &SiteMeans::density), share(all, &SiteMeans::keptMass),
                   runs(all), overlap(s.layersEarly[layer]), overlap(s.layersLate[layer]),

@@ -21,15 +21,15 @@ std::string parseDenoise(const std::string &text, SelectionOptions &options) {
     const std::string name = rule.substr(0, equals);
     const bool hysteresis = name == "hysteresis";
     if (!hysteresis && name != "singletons")
-      return fmt::format("--denoise: unknown rule \"{}\", wanted hysteresis[=BAND] or "
+      return fmt::format("unknown rule \"{}\", wanted hysteresis[=BAND] or "
                          "singletons[=ENERGY]",
                          name);
     double value = hysteresis ? kDefaultHysteresis : kDefaultSingletons;
     if (equals != std::string::npos &&
         (!CLI::detail::lexical_cast(rule.substr(equals + 1), value) || !std::isfinite(value) ||
          value <= 0 || (hysteresis && value >= 1)))
-      return fmt::format("--denoise: {}: got \"{}\", wanted a number above 0{}", name,
-                         rule.substr(equals + 1), hysteresis ? ", below 1" : "");
+      return fmt::format("{}: got \"{}\", wanted a number above 0{}", name, rule.substr(equals + 1),
+                         hysteresis ? ", below 1" : "");
     (hysteresis ? options.hysteresis : options.singletons) = value;
   }
   return {};
@@ -55,24 +55,25 @@ std::string ruleText(const DenoisingCosts &costs, const RuleCost &rule) {
 } // namespace
 
 void SelectionArguments::addTo(CLI::App &command) {
-  command.add_option("--rho", options.rho, "keep a block where this share of the prompts kept it")
+  command.add_option("--rho", options.rho, "Keep a block where this share of the prompts kept it")
       ->type_name("SHARE")
       ->capture_default_str();
   command
-      .add_option("--gamma", options.gamma, "a head is repetitive where its score is at least this")
+      .add_option("--gamma", options.gamma, "A head is repetitive where its score is at least this")
       ->type_name("COSINE")
       ->capture_default_str();
   command
       .add_option(
           "--denoise", denoise,
-          fmt::format("rules against noise, with commas between: hysteresis[=BAND], a block "
+          fmt::format("Rules against noise, with commas between: hysteresis[=BAND], a block "
                       "within BAND (default {}) of rho follows the step before; "
                       "singletons[=ENERGY], isolated blocks of less than ENERGY (default "
                       "{}) times a uniform share are dropped",
                       kDefaultHysteresis, kDefaultSingletons))
       ->type_name("RULES")
       ->check([this](const std::string &text) { return parseDenoise(text, options); });
-  command.add_option("--model", options.model, "model id instead of the counts'");
+  command.add_option("--model", options.model, "Model id instead of the counts'")
+      ->type_name("NAME");
 }
 
 int writeSelection(const CountsReader &counts, const SelectionOptions &selected,

@@ -18,10 +18,13 @@ struct SiteArgument {
 
   /// Registers the positional argument and --layer, --head and --step.
   void addTo(CLI::App &command, const std::string &description = "LAYER,HEAD,STEP, such as 0,1,3");
+  /// After parsing: throws what parse() would for a text that is no site, or for none at all.
+  /// `several`: one of the three may be open.
+  void require(bool several) const;
   /// One site, inside the package's problem.
   Result<Site> resolve(const PackageReader &package) const;
-  /// The sites meant, "*" or a missing option being all of a kind; fails where
-  /// nothing was given. Whether they exist is not checked.
+  /// The sites meant, "*" or a missing option being all of a kind. Whether they exist is not
+  /// checked.
   Result<SiteFilter> sites() const;
 };
 

@@ -42,4 +42,14 @@ bool drawsUnicode() {
   return false;
 }
 
+std::string asciiText(const std::string &text) {
+  std::string ascii;
+  for (const char c : text)
+    if (!(c & 0x80))
+      ascii += c;
+    else if ((c & 0xC0) != 0x80) // the first byte of a character
+      ascii += '?';
+  return ascii;
+}
+
 } // namespace calibatt

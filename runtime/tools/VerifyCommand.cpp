@@ -316,15 +316,20 @@ void addVerify(CLI::App &app, int &exitCode) {
   auto *command = app.add_subcommand(
       "verify", "Compare a package with its profile, and its kernels with a float64 reference");
   auto options = std::make_shared<VerifyOptions>();
-  command->add_option("package", options->package, "The package, M.calibatt")->required();
-  command->add_option("--profile", options->profile,
-                      "Compare every schedule with this profile bit by bit: equal, or a superset "
-                      "within bounds where the package says so");
+  command->add_option("package", options->package, "The package")
+      ->type_name("M.calibatt")
+      ->required();
+  command
+      ->add_option("--profile", options->profile,
+                   "Compare every schedule with this profile bit by bit: equal, or a superset "
+                   "within bounds where the package says so")
+      ->type_name("P.calib.safetensors");
   command
       ->add_flag("--schedules-only", options->schedulesOnly,
                  "Only compare schedules: run no kernel")
       ->needs("--profile");
   command->add_option("--device", options->device, "host, cuda or cuda:N (default: host)")
+      ->type_name("NAME")
       ->check(deviceNameProblem);
   command->add_option("--sites", options->sites,
                       "Distinct kernels to run at most, 0 for all (default: 64, or 8 of long "

@@ -4,6 +4,7 @@
 #include "test/tools/ToolRun.h"
 
 #include <algorithm>
+#include <cmath>
 #include <doctest/doctest.h>
 #include <filesystem>
 #include <fmt/format.h>
@@ -66,10 +67,15 @@ TEST_CASE_FIXTURE(Fixture, "info tells the problem, the sizes, the forms and the
   CHECK(forms["full"]["schedule_bytes"] == 0);
   CHECK(forms["runs"]["schedule_bytes"] > 0);
 
-  double density = 0;
-  for (const BlockMask &mask : sample.masks)
-    density += mask.density() / double(sample.masks.size());
-  CHECK(info["density"]["mean"].get<double>() == doctest::Approx(density));
+  double computed = 0, least = 1;
+  for (const BlockMask &mask : sample.masks) {
+    computed += mask.density() / double(sample.masks.size());
+    least = std::min(least, mask.density());
+  }
+  CHECK(info["computed"]["mean"].get<double>() == doctest::Approx(computed));
+  CHECK(info["computed"]["min"].get<double>() == doctest::Approx(least));
+  CHECK(info["computed"]["max"] == 1.0);
+  CHECK(info["predicted_us"] == 12.5 * kLayers * kSteps);
 
   double shares = 0;
   for (const Json &section : info["sections"])
@@ -143,7 +149,7 @@ TEST_CASE_FIXTURE(Fixture, "ls lists every site once, and filters") {
         CHECK(site["layer"] == layer);
         CHECK(site["head"] == head);
         CHECK(site["step"] == step);
-        CHECK(site["density"].get<double>() ==
+        CHECK(site["computed"].get<double>() ==
               doctest::Approx(sample.mask(layer, head, step).density()));
         CHECK(site["registers"] == 168);
         CHECK(site["code_bytes"] == 4321);
@@ -157,11 +163,78 @@ TEST_CASE_FIXTURE(Fixture, "ls lists every site once, and filters") {
   CHECK(limited["sites"].size() == 3);
   CHECK(limited["matched"] == kLayers * kHeads * kSteps);
   ToolRun text = runTool({"inspect", "ls", package});
-  CHECK(countLines(text.out) == 1 + kLayers * kHeads * kSteps);
+  CHECK(countLines(text.out) == 2 + kLayers * kHeads * kSteps);
+  CHECK(contains(text.out, "\n  r: repetitive;"));
 
   ToolRun outside = runTool({"inspect", "ls", package, "--layer", "2"});
   CHECK(outside.exitCode == 1);
   CHECK(contains(outside.err, "layer 2: the package has layers 0..1"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "the costs of sites add up to those of the launches") {
+  auto check = [&](double repetitive) {
+    const Json all = json({"inspect", "ls", package});
+    uint64_t visits = 0, launchedVisits = 0;
+    double micros = 0, launchedMicros = 0;
+    for (const Json &site : all["sites"]) {
+      visits += site["visits"].get<uint64_t>();
+      micros += site["predicted_us"].get<double>();
+      const BlockMask &mask = sample.mask(site["layer"], site["head"], site["step"]);
+      const double wanted = site["repetitive"] ? repetitive : mask.density();
+      CHECK(site["computed"].get<double>() == doctest::Approx(wanted));
+      CHECK(site["visits"] == std::llround(wanted * kBlocks * kBlocks));
+    }
+    REQUIRE(all["kernels"].size() == kLayers * kSteps);
+    for (const Json &kernel : all["kernels"]) {
+      CHECK(kernel["launches"] == 1);
+      launchedVisits += kernel["visits"].get<uint64_t>();
+      launchedMicros += kernel["predicted_us"].get<double>();
+    }
+    CHECK(visits == launchedVisits);
+    CHECK(micros == doctest::Approx(launchedMicros));
+    const Json info = json({"inspect", "info", package});
+    CHECK(info["visits"] == visits);
+    CHECK(info["predicted_us"].get<double>() == doctest::Approx(micros));
+    CHECK(info["computed"]["mean"].get<double>() ==
+          doctest::Approx(double(visits) / (16.0 * kBlocks * kBlocks)));
+  };
+  check(1); // its kernel copies nothing
+  sample.packed = true;
+  sample.writePackage(package);
+  check(0.75);
+  // Masks that a pass made larger than the profile's.
+  sample.profileShare = 0.5f;
+  sample.supersetPasses = {{kShareStepsPass, 0.5}};
+  sample.writePackage(package);
+  check(0.75);
+  CHECK(json({"inspect", "info", package})["computed"]["min"] == nullptr);
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "show draws the anchor rows of a repetitive site, and says what is copied") {
+  sample.packed = true;
+  sample.writePackage(package);
+  ToolRun text = runTool({"inspect", "show", package, "1,1,3"});
+  REQUIRE_MESSAGE(text.exitCode == 0, text.err);
+  for (const char *part :
+       {"12 of the 16 visits of dense attention (75.0 %)", "packed tiles",
+        "spatial rows 0, 2, 3, 4, 6 of the 7 a frame are computed, 300 queries packed into 3 of 4 "
+        "tiles; the other rows are copies",
+        "darker: more spatial rows computed"})
+    CHECK_MESSAGE(contains(text.out, part), text.out);
+  CHECK(contains(text.out, "\n           0-2       4  0-3\n"));
+  const TextBox box = boxOf(text.out);
+  REQUIRE(box.lines.size() == 2 * kBlocks);
+  // 64 tokens a line: none is all computed, the last has none.
+  for (uint32_t line = 0; line < 2 * kBlocks; ++line)
+    CHECK((box.lines[line].find_first_not_of(U" |") == std::u32string::npos) ==
+          (line == 2 * kBlocks - 1));
+  CHECK(box.lines[0].find(U'#') == std::u32string::npos);
+  const Json schedule = json({"inspect", "show", package, "1,1,3"})["schedule"];
+  CHECK(schedule["tiles"] == 3);
+  CHECK(schedule["anchor_rows"] == Json({0, 2, 3, 4, 6}));
+  CHECK(
+      contains(runTool({"inspect", "ls", package, "--layer", "1", "--step", "3"}).out, "75.0 % r"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "show prints exactly the blocks of the mask, in every form") {
@@ -220,11 +293,11 @@ TEST_CASE_FIXTURE(Fixture, "a site that is not there is one clear error") {
   CHECK(contains(outside.err, package + ": head 2: the package has heads 0..1"));
   for (const char *site : {"0,0", "0,0,0,0", "a,b,c", "0,0,-1", "0,0,99999999999", ",,"}) {
     ToolRun malformed = runTool({"inspect", "show", package, site});
-    CHECK(malformed.exitCode == 1);
+    CHECK(malformed.exitCode == 2);
     CHECK_MESSAGE(contains(malformed.err, "wanted LAYER,HEAD,STEP"), malformed.err);
   }
   ToolRun none = runTool({"inspect", "show", package, "--layer", "0"});
-  CHECK(none.exitCode == 1);
+  CHECK(none.exitCode == 2);
   CHECK(contains(none.err, "no site"));
 }
 

@@ -21,6 +21,7 @@ struct Fixture {
   std::string profile = folder.file("sample.calib.safetensors");
   std::string png = folder.file("mask.png");
   Fixture() {
+    sample.packed = true;
     sample.writePackage(package);
     sample.writeProfile(profile);
   }
@@ -93,12 +94,18 @@ TEST_CASE_FIXTURE(Fixture, "a picture decodes to the mask, of a package and of a
           CHECK(maskOf(picture, map, kBlocks) == sample.mask(layer, head, step));
           continue;
         }
-        // All of it is computed: orange, not blue.
+        // Orange where there are queries, nothing behind the last.
+        CHECK(report["sites"][0]["computed"] == 0.75);
+        CHECK(report["sites"][0]["anchor_rows"] == Json({0, 2, 3, 4, 6}));
+        const double perPixel = 128.0 * kBlocks / map["pixels"].get<double>();
         for (uint32_t y = 0; y < map["pixels"]; ++y)
           for (uint32_t x = 0; x < map["pixels"]; ++x) {
             const auto &[red, green, blue] =
                 picture.at(map["x"].get<uint32_t>() + x, map["y"].get<uint32_t>() + y);
-            REQUIRE(red > blue + 10);
+            if (y * perPixel < kTokens)
+              REQUIRE(red > blue + 10);
+            else
+              REQUIRE(red <= blue + 10);
           }
       }
   }
@@ -152,7 +159,8 @@ TEST_CASE_FIXTURE(Fixture, "--json has the runs of every row") {
             read.set(row, block);
       CHECK(read == sample.mask(0, head, 1));
       CHECK(site["form"] == (file == package ? Json("table") : Json()));
-      CHECK(site["density"].get<double>() == doctest::Approx(read.density()));
+      CHECK(site["computed"].get<double>() == doctest::Approx(read.density()));
+      CHECK(site["anchor_rows"] == Json::array());
     }
   }
 }
@@ -166,21 +174,30 @@ TEST_CASE_FIXTURE(Fixture,
     CHECK(seven.exitCode == 0);
     CHECK(textMask(seven.out) == sample.mask(1, 1, step));
     CHECK(std::none_of(seven.out.begin(), seven.out.end(), [](char c) { return c & 0x80; }));
-    ToolRun wide =
-        runTool({"inspect", "mask", profile, site, "--ascii"}, {"LC_ALL=C.UTF-8", "TERM=xterm"});
+    ToolRun wide = runTool({"inspect", "mask", profile, site, "--characters", "auto"},
+                           {"LC_ALL=C.UTF-8", "TERM=xterm"});
     CHECK(wide.exitCode == 0);
     CHECK(contains(wide.out, "█"));
     CHECK(textMask(wide.out) == sample.mask(1, 1, step));
     CHECK_FALSE(contains(wide.out, "\x1b"));
     // Whatever the locale, what is asked for is what is printed.
-    ToolRun asked = runTool({"inspect", "mask", package, site, "--characters", "ascii"},
-                            {"LC_ALL=C.UTF-8", "TERM=xterm"});
-    CHECK(asked.out == seven.out);
+    for (const std::vector<std::string> &ascii :
+         {std::vector<std::string>{"--ascii"}, {"--characters", "ascii"}}) {
+      std::vector<std::string> arguments = {"inspect", "mask", package, site};
+      arguments.insert(arguments.end(), ascii.begin(), ascii.end());
+      CHECK(runTool(arguments, {"LC_ALL=C.UTF-8", "TERM=xterm"}).out == seven.out);
+    }
   }
   ToolRun title = runTool({"inspect", "mask", package, "1,0,2", "--ascii"});
-  for (const char *part : {"sample", "layer 1, head 0, step 2", "density", "kept mass 90.0 %",
+  for (const char *part : {"sample", "layer 1, head 0, step 2", "computed", "kept mass 90.0 %",
                            "form full", "4 x 4 blocks of 128 tokens", "3 frames of 7 x 20"})
     CHECK_MESSAGE(contains(title.out, part), title.out);
+  // Whatever the model is called.
+  sample.model = "m\u00f6del \u6a21";
+  sample.writePackage(package);
+  ToolRun named = runTool({"inspect", "mask", package, "1,0,2", "--ascii"}, {"LC_ALL=C.UTF-8"});
+  CHECK(named.out.starts_with("m?del ?  4 x 4"));
+  CHECK(std::none_of(named.out.begin(), named.out.end(), [](char c) { return c & 0x80; }));
   // One below the other.
   ToolRun heads = runTool({"inspect", "mask", profile, "0,*,1", "--ascii"});
   CHECK(contains(heads.out, "layer 0, head 0, step 1"));
@@ -225,12 +242,12 @@ TEST_CASE_FIXTURE(Fixture, "what cannot be drawn is one clear error and leaves n
       {{profile, "0,2,0"}, profile + ": head 2: the profile has heads 0..1"},
       {{package, "2,*,0"}, package + ": layer 2: the package has layers 0..1"},
       {{profile, "0,0,4"}, profile + ": step 4: the profile has steps 0..3"},
-      {{package, "0,*,*"}, "more than one of layer, head and step is open"},
-      {{package, "--layer", "0"}, "more than one of layer, head and step is open"},
-      {{package, "0/1/2"}, "site \"0/1/2\": wanted LAYER,HEAD,STEP"},
-      {{package, "0,**,2"}, "site \"0,**,2\": wanted LAYER,HEAD,STEP"},
-      {{package, "0,1"}, "site \"0,1\": wanted LAYER,HEAD,STEP"},
-      {{package}, "no site: give LAYER,HEAD,STEP"},
+      {{package, "0,*,*"}, "more than one of layer, head and step is open", 2},
+      {{package, "--layer", "0"}, "more than one of layer, head and step is open", 2},
+      {{package, "0/1/2"}, "site \"0/1/2\": wanted LAYER,HEAD,STEP", 2},
+      {{package, "0,**,2"}, "site \"0,**,2\": wanted LAYER,HEAD,STEP", 2},
+      {{package, "0,1"}, "site \"0,1\": wanted LAYER,HEAD,STEP", 2},
+      {{package}, "no site: give LAYER,HEAD,STEP", 2},
       {{missing, "0,0,0"}, missing + ": cannot open"},
       {{foreign, "0,0,0"}, foreign + ": "},
       {{std::string(CALIBATT_SOURCE_DIR) + "/examples/sample/prompt0.safetensors", "0,0,0"},
@@ -251,7 +268,7 @@ TEST_CASE_FIXTURE(Fixture, "what cannot be drawn is one clear error and leaves n
     CHECK(run.out == "");
     CHECK(run.err.starts_with("calibatt: error: "));
     CHECK_MESSAGE(contains(run.err, test.wanted), test.wanted);
-    CHECK(countLines(run.err) == 1);
+    CHECK(countLines(run.err) == size_t(test.exitCode));
   }
   std::filesystem::remove(foreign);
   CHECK(names() == before);
@@ -260,7 +277,8 @@ TEST_CASE_FIXTURE(Fixture, "what cannot be drawn is one clear error and leaves n
   CHECK(pipe.exitCode == 2);
   CHECK(pipe.out == "");
   CHECK(pipe.err == "calibatt: error: stdout is not a terminal: give --png FILE for a picture, "
-                    "--ascii for characters or --json\n");
+                    "--characters auto or --ascii for characters, or --json\n"
+                    "Run calibatt inspect mask --help for more.\n");
   // A disk that is full in the middle of the picture.
   ToolRun full = runProgram("/bin/sh", {"-c", "ulimit -f 1; trap '' XFSZ; exec " + toolPath() +
                                                   " inspect mask " + package +

@@ -113,7 +113,8 @@ TEST_CASE("anchor coverage counts the queries in anchor rows, at any scale") {
         ++parts;
       }
       CAPTURE(pixel);
-      CHECK(got[pixel] == doctest::Approx(parts ? double(inside) / parts : 0).epsilon(0.01));
+      CHECK(got[pixel] ==
+            doctest::Approx(parts ? double(inside) / parts : kNoQueries).epsilon(0.01));
     }
   }
   mask.anchorRows.clear();

@@ -34,7 +34,7 @@ static std::vector<StepInfo> sampleSteps() {
 
 void Sample::writeProfile(const std::string &path) const {
   ProfileHeader header;
-  header.model = "sample";
+  header.model = model;
   header.grid = {3, 7, 20};
   header.layers = kLayers;
   header.heads = kHeads;
@@ -78,6 +78,13 @@ Schedule scheduleOf(const Sample &sample, uint32_t layer, uint32_t step) {
         schedule.classes.push_back(descending);
       schedule.rowClass.push_back(found->second);
     }
+  if (sample.packed && layer == kLayers - 1 && step == kSteps - 1) {
+    schedule.repetitive.assign(kHeads, 0);
+    schedule.repetitive.back() = 1;
+    schedule.grid = {7, 20, kAnchors};
+    for (uint32_t row = schedule.rowsOf(kHeads - 1); row < kBlocks; ++row)
+      schedule.rowClass[(kHeads - 1) * kBlocks + row] = kAbsentRow;
+  }
   return schedule;
 }
 
@@ -141,7 +148,7 @@ static CodeImage codeImage(Form form, const std::string &text) {
 void Sample::writePackage(const std::string &path) const {
   Manifest manifest;
   Problem &p = manifest.problem;
-  p.model = "sample";
+  p.model = model;
   p.frames = 3, p.height = 7, p.width = 20;
   p.tokens = kTokens;
   p.layers = kLayers, p.heads = kHeads, p.steps = kSteps, p.headDim = kHeadDim;
@@ -180,7 +187,7 @@ void Sample::writePackage(const std::string &path) const {
     record.step = step;
     record.heads = kHeads;
     for (uint32_t c : schedule.rowClass)
-      record.visits += schedule.classes[c].size();
+      record.visits += c == kAbsentRow ? 0 : schedule.classes[c].size();
     record.predictedMicros = 12.5f;
     record.reason = "chosen by a test";
     return writer.addKernel(record);
@@ -194,9 +201,9 @@ void Sample::writePackage(const std::string &path) const {
         writer.setRoute(layer, head, step, kernel);
         const uint32_t site = (layer * kHeads + head) * kSteps + step;
         const bool last = site == kLayers * kHeads * kSteps - 1;
+        const BlockMask &told = measured.empty() ? mask(layer, head, step) : measured[site];
         writer.setStats(layer, head, step,
-                        {0.9f, float((measured.empty() ? masks : measured)[site].density()),
-                         last ? kRepetitive : 0.1f});
+                        {0.9f, profileShare * float(told.density()), last ? kRepetitive : 0.1f});
       }
     }
     writer.setIr(layer, fmt::format("module @layer_{} {{}}\n", layer));

@@ -41,6 +41,10 @@ struct Sample {
   std::vector<BlockMask> masks;
   /// Of the profile, whose densities the package tells; empty: those of `masks`.
   std::vector<BlockMask> measured;
+  std::string model = "sample";
+  /// Site (1, 1, 3) of the package computes its anchor rows only, as a compile makes it.
+  bool packed = false;
+  float profileShare = 1; ///< of the densities that the package says the profile had
   std::vector<SupersetPass> supersetPasses; ///< of the package's manifest
 };
 

@@ -334,7 +334,7 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(json["calls"][0]["flop"].get<double>() == doctest::Approx(4 * kHeadDim * pairs));
   CHECK(json["calls"][0]["median_s"] > 0);
   CHECK(json["calls"][1]["dense_fallback"] == true);
-  CHECK(json["calls"][1]["density"] == 1.0);
+  CHECK(json["calls"][1]["computed"] == 1.0);
   ToolRun text = runTool({"bench", package, "--device", "host", "--runs", "1"});
   CHECK(contains(text.out, "times of this machine's CPU"));
   ToolRun outside = runTool({"bench", package, "--device", "host", "--step", "4"});

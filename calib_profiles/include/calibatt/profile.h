@@ -134,12 +134,13 @@ typedef struct calibatt_select_options {
   uint32_t reserved;
 } calibatt_select_options_t;
 
-/** What a selection came to: means over the sites that are not repetitive, but for work. */
+/** What a selection came to: means over the sites that are not repetitive, but for
+ * `computed`. */
 typedef struct calibatt_select_result {
   size_t struct_size;
   uint64_t sites, repetitive_sites;
   double density, kept_mass;
-  double work;            /**< share of dense attention left; repetitive sites by anchor rows */
+  double computed;        /**< visits of key blocks over those of dense attention, of all sites */
   double hysteresis_mass; /**< kept mass the rule cost; negative where it kept more */
   double singletons_mass;
 } calibatt_select_result_t;

@@ -55,7 +55,7 @@ struct Title {
 };
 
 Title titleOf(const VideoShape &shape, SheetOver over, const Site &site, uint32_t count,
-              double density, double keptMass, uint32_t width) {
+              double computed, double keptMass, uint32_t width) {
   std::string where;
   if (over != SheetOver::Layers)
     where += fmt::format("layer {}, ", site.layer);
@@ -65,7 +65,7 @@ Title titleOf(const VideoShape &shape, SheetOver over, const Site &site, uint32_
     where += fmt::format("step {}, ", site.step);
   return {flowedLines({{shape.model, where + counted(count, nounOf(over))}}, width),
           flowedLines(
-              {{"mean density " + percentage(density), "mean kept mass " + percentage(keptMass)},
+              {{"mean computed " + percentage(computed), "mean kept mass " + percentage(keptMass)},
                shapeFacts(shape)},
               width)};
 }
@@ -119,20 +119,20 @@ void ContactSheet::add(const SiteMask &mask) {
   };
   line(fmt::format("{} {}", nounOf(over), number), colours::kInk,
        mask.repetitive ? "repetitive" : "", colours::kAnchor);
-  line("density", colours::kQuiet, percentage(mask.density()), colours::kQuiet);
+  line("computed", colours::kQuiet, percentage(mask.computed()), colours::kQuiet);
   line("kept mass", colours::kQuiet, percentage(mask.keptMass), colours::kQuiet);
   const MapPlace place{mask.site, x, y + 4, layout.map, layout.scale};
   paintMap(canvas, place, mask, shape);
   picture.maps.push_back(place);
   ++added;
-  repetitive += mask.repetitive;
-  density += mask.density();
+  repetitive += mask.tiles > 0;
+  computed += mask.computed();
   keptMass += mask.keptMass;
 }
 
 MaskPicture ContactSheet::finish() {
   Canvas &canvas = picture.canvas;
-  const Title title = titleOf(shape, over, picture.maps.front().site, added, density / added,
+  const Title title = titleOf(shape, over, picture.maps.front().site, added, computed / added,
                               keptMass / added, canvas.width() - 2 * kMargin);
   uint32_t y = kMargin;
   for (const std::string &line : title.names)

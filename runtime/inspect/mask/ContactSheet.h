@@ -39,7 +39,7 @@ private:
   Layout layout;
   MaskPicture picture;
   uint32_t added = 0, repetitive = 0;
-  double density = 0, keptMass = 0; ///< sums
+  double computed = 0, keptMass = 0; ///< sums
 };
 
 } // namespace calibatt

@@ -64,7 +64,7 @@ std::vector<float> anchorCoverage(const SiteMask &mask, const VideoShape &shape,
   for (size_t pixel = 0; pixel < inside.size(); ++pixel) {
     const double tokens =
         std::min(tokensPerPixel, double(shape.tokens()) - double(pixel) * tokensPerPixel);
-    shares.push_back(tokens > 0 ? float(std::min(1.0, inside[pixel] / tokens)) : 0);
+    shares.push_back(tokens > 0 ? float(std::min(1.0, inside[pixel] / tokens)) : kNoQueries);
   }
   return shares;
 }

@@ -33,8 +33,9 @@ struct Coverage {
 };
 
 Coverage coverageOf(const SiteMask &mask, PixelScale across, PixelScale down);
+constexpr float kNoQueries = -1;
 /// [pixels] share of the queries under each pixel that lie in a mask's anchor
-/// rows, which are finer than blocks; empty where it has none.
+/// rows, which are finer than blocks; kNoQueries behind the last token; empty where it has none.
 std::vector<float> anchorCoverage(const SiteMask &mask, const VideoShape &shape, PixelScale down);
 
 } // namespace calibatt

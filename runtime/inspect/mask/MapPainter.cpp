@@ -63,7 +63,9 @@ void paintMap(Canvas &canvas, const MapPlace &place, const SiteMask &mask,
   const std::vector<float> anchors = anchorCoverage(mask, shape, place.scale);
   for (uint32_t y = 0; y < coverage.height; ++y) {
     Colour kept = colours::kKept;
-    if (!anchors.empty())
+    if (!anchors.empty() && anchors[y] == kNoQueries)
+      kept = colours::kPaper;
+    else if (!anchors.empty())
       kept = mix(colours::kCopied, colours::kAnchor,
                  std::round(anchors[y] * kAnchorSteps) / kAnchorSteps);
     for (uint32_t x = 0; x < coverage.width; ++x) {
@@ -86,7 +88,7 @@ std::vector<std::pair<Colour, std::string>> legendOf(bool masks, bool repetitive
     legend.insert(legend.end(), {{colours::kKept, "kept"}, {colours::kSkipped, "skipped"}});
   if (repetitive)
     legend.insert(legend.end(),
-                  {{colours::kAnchor, "anchor rows"}, {colours::kCopied, "rows like them"}});
+                  {{colours::kAnchor, "computed rows"}, {colours::kCopied, "copies of them"}});
   if (frames)
     legend.emplace_back(colours::kFrameLine, "frame boundary");
   return legend;

@@ -12,7 +12,7 @@
 namespace calibatt {
 
 /// Blue for what is computed; orange for repetitive sites, dark where rows are
-/// anchors, pale where rows could be copied from them.
+/// computed, pale where they are copied from those.
 namespace colours {
 constexpr Colour kPaper{255, 255, 255}, kInk{31, 41, 55}, kQuiet{107, 114, 128};
 constexpr Colour kSkipped{243, 245, 248}, kKept{29, 78, 140};

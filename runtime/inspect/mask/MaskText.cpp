@@ -101,7 +101,9 @@ private:
 
   /// A quarter for rows that only copy, so that they stay visible.
   float shade(uint32_t x, uint32_t y) const {
-    return coverage.at(x, y) * (anchors.empty() ? 1 : 0.25f + 0.75f * anchors[y]);
+    if (anchors.empty())
+      return coverage.at(x, y);
+    return anchors[y] == kNoQueries ? 0 : coverage.at(x, y) * (0.25f + 0.75f * anchors[y]);
   }
 
   static char asciiShade(float shade) {
@@ -243,7 +245,7 @@ std::string maskTextLegend(const SiteMask &mask, const MaskTextOptions &options)
   if (grid.x.blocksPerPixel > 1)
     text += options.characters == MaskCharacters::Ascii ? ", # all kept, darker: more kept"
                                                         : ", darker: more kept";
-  return mask.repetitive ? text + "; dark rows are anchors, pale ones like them" : text;
+  return mask.tiles ? text + "; darker: more spatial rows computed, the others are copies" : text;
 }
 
 } // namespace calibatt

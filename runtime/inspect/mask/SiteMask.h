@@ -2,7 +2,7 @@
 // schedule of a package's kernel.
 #pragma once
 
-#include "runtime/inspect/SiteListing.h"
+#include "runtime/inspect/Site.h"
 
 #include <cstdint>
 #include <string>
@@ -33,11 +33,17 @@ struct SiteMask {
   std::vector<uint8_t> kept; ///< [blocks, blocks] query by key, 1 where computed
   float keptMass = 1, repetition = 0;
   bool repetitive = false;
-  std::vector<uint32_t> anchorRows; ///< rows of every frame; empty unless repetitive
-  std::string form;                 ///< of the kernel; empty where the mask is a profile's
+  /// Rows of every frame that are computed, the others being copies, and the query tiles that they
+  /// are packed into; empty and 0 where all rows are computed.
+  std::vector<uint32_t> anchorRows;
+  uint32_t tiles = 0;
+  std::string form; ///< of the kernel; empty where the mask is a profile's
 
   bool at(uint32_t query, uint32_t key) const { return kept[size_t(query) * blocks + key]; }
+  /// Share of all blocks that is kept.
   double density() const;
+  /// Visits over those of dense attention.
+  double computed() const { return tiles ? double(tiles) / blocks : density(); }
 };
 
 } // namespace calibatt

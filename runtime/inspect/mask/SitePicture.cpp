@@ -87,7 +87,7 @@ private:
 
 std::vector<std::string> siteFacts(const SiteMask &mask) {
   std::vector<std::string> facts = {
-      fmt::format("density {}", percentage(mask.density())),
+      fmt::format("computed {}", percentage(mask.computed())),
       fmt::format("kept mass {}", percentage(mask.keptMass)),
   };
   if (mask.repetitive)
@@ -140,7 +140,7 @@ Result<MaskPicture> sitePicture(const SiteMask &mask, const VideoShape &shape,
                              mask.blocks, pixelsPerBlock, map * map, kMaxPixels)};
 
   const uint32_t titleWidth = std::max(uint32_t(map), kLeastTitle);
-  const auto legend = legendOf(!mask.repetitive, mask.repetitive, drawsFrames(shape, scale));
+  const auto legend = legendOf(!mask.tiles, mask.tiles, drawsFrames(shape, scale));
   const std::vector<std::string> title =
       flowedLines({{shape.model, siteName(mask.site)}}, titleWidth);
   const std::vector<std::string> lines =

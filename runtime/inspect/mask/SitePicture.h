@@ -1,6 +1,7 @@
 // The mask of one site as a picture with a title and axes.
 #pragma once
 
+#include "runtime/format/Result.h"
 #include "runtime/inspect/mask/MapPainter.h"
 
 namespace calibatt {
@@ -16,7 +17,7 @@ struct MaskPicture {
 Result<MaskPicture> sitePicture(const SiteMask &mask, const VideoShape &shape,
                                 uint32_t pixelsPerBlock = 0);
 
-/// The words of the titles: "density 32.1 %", "kept mass 94.3 %", ...
+/// The words of the titles: "computed 32.1 %", "kept mass 94.3 %", ...
 std::vector<std::string> siteFacts(const SiteMask &mask);
 std::vector<std::string> shapeFacts(const VideoShape &shape);
 /// Groups of facts, each from a line of its own on, as lines no wider than

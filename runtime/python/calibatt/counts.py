@@ -131,7 +131,7 @@ class _SelectResult(abi.Struct):
         ("repetitive_sites", c_uint64),
         ("density", c_double),
         ("kept_mass", c_double),
-        ("work", c_double),
+        ("computed", c_double),
         ("hysteresis_mass", c_double),
         ("singletons_mass", c_double),
     ]

@@ -66,7 +66,7 @@ Result<int> deviceOrdinal(const std::string &name) {
 
 std::string deviceNameProblem(const std::string &name) {
   auto ordinal = deviceOrdinal(name);
-  return ordinal ? std::string() : ordinal.message();
+  return ordinal ? std::string() : fmt::format("got \"{}\", wanted host, cuda or cuda:N", name);
 }
 
 Result<DeviceSession> DeviceSession::open(const std::string &path, const std::string &device) {

@@ -49,7 +49,7 @@ class SelectOptions(Struct):
 
 class SelectResult(Struct):
     _fields_ = [("struct_size", c_size_t), ("sites", c_uint64), ("repetitive_sites", c_uint64),
-                ("density", c_double), ("kept_mass", c_double), ("work", c_double),
+                ("density", c_double), ("kept_mass", c_double), ("computed", c_double),
                 ("hysteresis_mass", c_double), ("singletons_mass", c_double)]
 
 

@@ -46,6 +46,20 @@ TEST_CASE("a calibration package has every calibration kernel, and runs dense at
                    again, "--model", "a model", "--anchors", "4", "--cache", folder.file("cache")});
   CHECK(cached["cached_code_images"] == kCalibrationKernels + 1);
   CHECK(readBytes(again) == readBytes(path));
+  // They are told apart from the forms of attention.
+  uint32_t reported = 0;
+  for (const auto &code : report["code_images"])
+    reported += code["form"] == "calibration";
+  CHECK(reported == kCalibrationKernels);
+  const nlohmann::json info =
+      nlohmann::json::parse(runTool({"inspect", "info", path, "--json"}).out);
+  CHECK(info["computed"]["mean"] == 1.0);
+  CHECK(info["visits"] == 2 * 4 * 4);
+  REQUIRE(info["forms"].size() == 2);
+  CHECK(info["forms"][1]["form"] == "calibration");
+  CHECK(info["forms"][1]["code_images"] == kCalibrationKernels);
+  CHECK(contains(runTool({"inspect", "info", path}).out,
+                 "none: made for a shape, to calibrate with"));
   const ToolRun verified = runTool({"verify", path});
   CHECK_MESSAGE(verified.exitCode == 0, verified.err);
 }

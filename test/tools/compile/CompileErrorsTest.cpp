@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <doctest/doctest.h>
+#include <filesystem>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <thread>
@@ -100,7 +101,63 @@ TEST_CASE("a damaged profile fails by its own name and leaves no package") {
   CHECK(folder.names() == kProfileOnly);
 }
 
-TEST_CASE("an interrupted compile ends with 1 and leaves no file") {
+TEST_CASE("what is mistyped in a compile is named, with what is nearest to it") {
+  ProfileFolder folder;
+  const std::string out = folder.file("m.calibatt");
+  struct Case {
+    std::vector<std::string> arguments;
+    std::string wanted;
+  };
+  const Case cases[] = {
+      {{"--fomr", "full"}, "calibatt-compile has no option --fomr; did you mean --form?"},
+      {{"--form", "ful"},
+       "--form: got \"ful\", wanted auto, full, schedule, runs or table; did you mean full?"},
+      {{"--unroll-budget", "much"}, "--unroll-budget: got \"much\", wanted BYTES[,SECONDS]"},
+      {{"--cache-limit", "-1"}, "--cache-limit: got \"-1\", wanted bytes"},
+      {{"--heads", "3"}, "--heads requires --calibration"},
+      {{"--quiet", "--json"}, "exclude each other"},
+      {{"another"}, "\"another\" was not expected"},
+  };
+  for (const Case &test : cases) {
+    std::vector<std::string> arguments = {folder.profile, "-o", out};
+    arguments.insert(arguments.end(), test.arguments.begin(), test.arguments.end());
+    const ToolRun run = runCompile(arguments);
+    CHECK(run.exitCode == 2);
+    CHECK_MESSAGE(run.err.starts_with("calibatt-compile: error: "), run.err);
+    CHECK_MESSAGE(contains(run.err, test.wanted), run.err);
+  }
+  const ToolRun scale =
+      runCompile({"--calibration", "--grid", "3x7x20", "--heads", "2", "--scale", "-1", "-o", out});
+  CHECK(scale.exitCode == 2);
+  CHECK_MESSAGE(contains(scale.err, "--scale: got \"-1\", wanted a number above 0"), scale.err);
+  CHECK(folder.names() == kProfileOnly);
+}
+
+TEST_CASE("--quiet prints warnings alone, and --warnings-as-errors leaves no package") {
+  ProfileFolder folder;
+  const std::string out = folder.file("m.calibatt"), cache = folder.file("cache");
+  std::vector<std::string> full = {folder.profile,    "-o", out,       "--form",   "full",
+                                   "--unroll-budget", "1",  "--quiet", "--dry-run"};
+  const ToolRun warned = runCompile(full);
+  CHECK(warned.exitCode == 0);
+  CHECK(warned.out == "");
+  CHECK(contains(warned.err, "over the budget"));
+  CHECK(!contains(warned.err, "remark"));
+  full.push_back("--warnings-as-errors");
+  const ToolRun refused = runCompile(full);
+  CHECK(refused.exitCode == 1);
+  CHECK_MESSAGE(contains(refused.err, "--warnings-as-errors: no package"), refused.err);
+  full.erase(full.end() - 2); // no dry run
+  CHECK(runCompile(full).exitCode == 1);
+  CHECK_FALSE(std::filesystem::exists(out));
+  const ToolRun good = runCompile({folder.profile, "-o", out, "--form", "runs", "-q",
+                                   "--warnings-as-errors", "--cache", cache});
+  CHECK_MESSAGE(good.exitCode == 0, good.err);
+  CHECK(good.out + good.err == "");
+  CHECK(std::filesystem::exists(out));
+}
+
+TEST_CASE("a compile that Ctrl-C interrupts ends with 130 and leaves no file") {
   ProfileFolder folder;
   std::string out = folder.file("m.calibatt"), cache = folder.file("cache");
   std::vector<std::string> arguments = {CALIBATT_COMPILE, folder.profile, "-o",      out,
@@ -121,6 +178,6 @@ TEST_CASE("an interrupted compile ends with 1 and leaves no file") {
   int state = 0;
   REQUIRE(waitpid(child, &state, 0) == child);
   REQUIRE(WIFEXITED(state));
-  CHECK(WEXITSTATUS(state) == 1);
+  CHECK(WEXITSTATUS(state) == 130);
   CHECK(folder.names() == std::vector<std::string>{"cache", "p.calib.safetensors"});
 }

@@ -43,7 +43,7 @@ TEST_CASE("a package tells repetitive sites as its profile does") {
   }
   REQUIRE(writer->finish());
 
-  compileJson({marked, "-o", path});
+  const nlohmann::json report = compileJson({marked, "-o", path});
   auto profile = ProfileReader::open(marked);
   REQUIRE_MESSAGE(profile, profile.message());
   auto package = PackageReader::open(path);
@@ -58,6 +58,51 @@ TEST_CASE("a package tells repetitive sites as its profile does") {
         repetitive += profile->isRepetitive(layer, head, step);
       }
   CHECK(repetitive == 7);
+
+  // One number, whoever tells it: the share of dense attention's visits that is computed.
+  auto told = [](const std::vector<std::string> &arguments) {
+    const ToolRun run = runTool(arguments);
+    REQUIRE_MESSAGE(run.exitCode == 0, run.err);
+    return nlohmann::json::parse(run.out);
+  };
+  const double computed = report["computed"];
+  CHECK(computed < 1);
+  CHECK(told({"profile", "info", marked, "--json"})["all"]["computed"].get<double>() ==
+        doctest::Approx(computed));
+  const nlohmann::json info = told({"inspect", "info", path, "--json"});
+  CHECK(info["computed"]["mean"].get<double>() == doctest::Approx(computed));
+  CHECK(info["visits"] == report["visits"]);
+  CHECK(info["predicted_us"].get<double>() ==
+        doctest::Approx(report["predicted_us"].get<double>()));
+  const nlohmann::json listed = told({"inspect", "ls", path, "--json"});
+  uint64_t visits = 0;
+  double micros = 0, drawn = 0;
+  for (const nlohmann::json &site : listed["sites"]) {
+    visits += site["visits"].get<uint64_t>();
+    micros += site["predicted_us"].get<double>();
+    const std::string name = std::to_string(site["layer"].get<int>()) + "," +
+                             std::to_string(site["head"].get<int>()) + "," +
+                             std::to_string(site["step"].get<int>());
+    for (const std::string &file : {path, marked})
+      drawn +=
+          told({"inspect", "mask", file, name, "--json"})["sites"][0]["computed"].get<double>();
+  }
+  CHECK(visits == report["visits"]);
+  CHECK(micros == doctest::Approx(report["predicted_us"].get<double>()));
+  CHECK(drawn / 16 == doctest::Approx(computed));
+  double launched = 0;
+  for (const nlohmann::json &kernel : listed["kernels"])
+    launched += kernel["launches"].get<double>() * kernel["predicted_us"].get<double>();
+  CHECK(launched == doctest::Approx(micros));
+
+  // The IR's masks are not in its text: that is said, and the text is no silent program without.
+  const ToolRun ir = runTool({"inspect", "show", path, "0,0,0", "--ir"});
+  CHECK(ir.out.starts_with("// The data of dense_resource attributes"));
+  const std::string text = folder.file("layer.mlir");
+  writeBytes(text, {ir.out.begin(), ir.out.end()});
+  const ToolRun taken = runProgram(CALIBATT_OPT, {text});
+  CHECK(taken.exitCode != 0);
+  CHECK_MESSAGE(contains(taken.err, "has 0 bytes"), taken.err);
 }
 
 TEST_CASE("the same profile gives the same bytes, whatever the jobs, and as packaged kernels") {
