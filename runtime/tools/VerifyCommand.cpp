@@ -124,7 +124,8 @@ std::string whatRan(const CheckReport &report) {
   return report.onHost
              ? "The GPU code was compiled, not run: the host device computed from the schedules "
                "that the kernels read."
-             : fmt::format("The kernels of the package ran on {}.", report.device);
+             : fmt::format("The kernels of the package ran on {}; {} computed twice.",
+                           report.device, counted(report.reruns, "tile"));
 }
 
 std::string checksText(const CheckReport &report, uint64_t seed, const TextStyle &style) {
@@ -196,6 +197,7 @@ nlohmann::ordered_json checksJson(const CheckReport &report, uint64_t seed) {
           {"seed", seed},
           {"relative_rms_limit", report.rmsLimit},
           {"lse_limit", report.lseLimit},
+          {"reruns", report.reruns},
           {"distinct_kernels", report.distinctKernels},
           {"passed", report.passed()},
           {"kernels", std::move(kernels)}};

@@ -356,6 +356,7 @@ Result<CheckReport> checkKernels(const PackageReader &package, const ProfileRead
                       s.message())};
     report.kernels.push_back(std::move(result));
   }
+  report.reruns = session->reruns();
   return report;
 }
 

@@ -39,6 +39,7 @@ struct CheckReport {
   std::string device; ///< DeviceSession::description()
   bool onHost = true;
   double rmsLimit = 0, lseLimit = 0;
+  uint64_t reruns = 0;          ///< tiles that a frozen maximum made a GPU compute twice
   uint64_t distinctKernels = 0; ///< different code or schedule, without the dense one
   std::vector<KernelCheck> kernels;
 
