@@ -82,9 +82,8 @@ LogicalResult importInto(ModuleOp module, const ProfileReader &reader, uint32_t 
       }
       // Profiles that were imported from masks alone have 0.
       FloatAttr rowMax = stats.rowMax != 0 ? sites.getF32FloatAttr(stats.rowMax) : FloatAttr();
-      sattn::SiteOp::create(
-          sites, loc, layer, head, step, symbol, sites.getF32FloatAttr(stats.keptMass),
-          sites.getF32FloatAttr(stats.density), sites.getF32FloatAttr(stats.repetition), rowMax);
+      sattn::SiteOp::create(sites, loc, layer, head, step, symbol, llvm::APFloat(stats.keptMass),
+                            llvm::APFloat(stats.density), llvm::APFloat(stats.repetition), rowMax);
     }
   }
   return success();
