@@ -217,6 +217,41 @@ class ProcessorsTest(unittest.TestCase):
             self.assertGreaterEqual(Doubled.seen, 2 * 2 * STEPS)
             self.assertGreater(reference.error(twice, once), 1e-3)
 
+    def test_perturbed_attention_of_diffusers_answers_for_its_layer_and_is_counted(self):
+        from diffusers.hooks.layer_skip import AttentionScoreSkipFunctionMode
+
+        def perturbed(*args, **kwargs):
+            with AttentionScoreSkipFunctionMode():
+                return forward(*args, **kwargs)
+
+        forward = self.modules[1].forward
+        self.modules[1].forward = perturbed
+        self.addCleanup(delattr, self.modules[1], "forward")
+        seen = []
+        hook = self.modules[1].to_out[0].register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        self.addCleanup(hook.remove)
+        value = self.modules[1].to_v.register_forward_hook(lambda _, args, out: seen.append(out))
+        self.addCleanup(value.remove)
+        with enable(self.pipe, self.path) as enabled:
+            self.run_pipe()
+            (stats,) = enabled.package.stats().values()
+            self.assertEqual(stats["calls"], 2 * STEPS)
+            self.assertEqual(enabled.stats()["skipped_layers"], 2 * STEPS)
+        for v, out in zip(seen[::2], seen[1::2]):
+            self.assertTrue(torch.equal(v, out))
+
+    def test_some_of_the_heads_are_refused_unless_it_is_said_which(self):
+        heads = tiny.HEADS
+        self.own(lambda q, k, v: by_pytorch(q[:, :, -1:], k[:, :, -1:], v[:, :, -1:]).expand_as(q))
+        with enable(self.pipe, self.path):
+            with self.assertRaisesRegex(calibatt.Error, f"q has 1 heads, the package has {heads}: .*head_begin"):
+                self.run_pipe()
+        with enable(self.pipe, self.path, head_begin=heads - 1) as enabled:
+            self.run_pipe()
+            self.assertEqual(list(enabled.package.stats()), [("host", heads - 1, 1)])
+
+    @unittest.skipUnless(hasattr(diffusers.WanTransformer3DModel, "enable_parallelism"),
+                         "this diffusers has no context parallelism")
     def test_context_parallelism_set_while_enabled_is_refused_and_stays_set(self):
         script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "parallel_run.py")
         done = subprocess.run(

@@ -46,7 +46,7 @@ class Window:
             budget = self._budgets[key]
             new, self._steps[key] = self._steps.get(key) != (step, batch), (step, batch)
         if new:
-            self._ahead.submit(self._load, self._window(step), batch, session, budget)
+            self._ahead.submit(self._load, key, self._window(step), batch, session, budget)
         return budget
 
     def _window(self, step):
@@ -67,8 +67,10 @@ class Window:
         self.package.forget(heads=heads, byte_budget=_UNLIMITED, **where)
         return 2 * stats["device_bytes"]
 
-    def _load(self, steps, batch, session, budget):
+    def _load(self, key, steps, batch, session, budget):
         where = dict(session)
+        if not steps or self._steps[key] != (steps[0], batch):
+            return  # the caller has gone on since
         try:
             self.package.prewarm(steps, batch=batch, head_count=where.pop("heads"), byte_budget=budget, **where)
             self.loads += len(steps)

@@ -69,7 +69,8 @@ class Enabled(Uncopyable):
             attached.enter_context(followed(pipe, self))
             attached.enter_context(self._position.followed())
             attached.enter_context(Processors(
-                self._transformers, self._attend, Kernels(self._operator, self._calls.step)))
+                self._transformers, self._attend,
+                Kernels(self._operator, self._calls.step, self._calls.skip)))
             self._processors = {transformer.name: [module.processor for module in transformer.attentions]
                                 for transformer in self._transformers}
             self._calls.attach(self._transformers, attached)
@@ -152,6 +153,10 @@ class Enabled(Uncopyable):
                         f"{', '.join(map(str, layers))} did not run from {self.package.path} ({why}): "
                         "disable() first, and enable again")
         self._count("bypassed_layers", len(layers))
+
+    def skipped(self, layers):
+        """Somebody else answered for the attention of so many layers."""
+        self._count("skipped_layers", layers)
 
     def _check_package(self, any_model):
         info, path = self.package.info, self.package.path

@@ -62,7 +62,10 @@ class Run:
 
     def finish(self, asked_others):
         """The processor returned; others whose modes were asked first may have answered for it."""
-        if self.served == self.batch or (asked_others and self.served == 0):
+        if self.served == self.batch:
+            return
+        if asked_others and self.served == 0:
+            self.block.skipped()
             return
         name = type(self.block.inner).__name__
         if self.served:

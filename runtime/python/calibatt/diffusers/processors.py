@@ -19,11 +19,13 @@ from .pipelines import Uncopyable
 
 class Kernels:
     """Where compiled code finds the attention of a block: tensors without dimensions, so that one graph
-    serves all layers, steps and packages."""
+    serves all layers, steps and packages. `skipped(layer)` is told of attention that somebody else's
+    function mode answered for."""
 
-    def __init__(self, operator, step):
+    def __init__(self, operator, step, skipped):
         self.operator = operator
         self.step = step
+        self.skipped = skipped
 
 
 class Block:
@@ -51,6 +53,10 @@ class Block:
     @torch.compiler.disable
     def _run_uncompiled(self, args, kwargs):
         return interception.run_eager(self, args, kwargs)
+
+    def skipped(self):
+        if self._kernels is not None:
+            self._kernels.skipped(self.layer)
 
     def compute(self, call, query, key, value, mask, scale):
         if torch.compiler.is_compiling():

@@ -7,7 +7,7 @@ import torch
 
 from ..errors import Error
 
-LEAST = {"torch": (2, 11), "diffusers": (0, 36)}
+LEAST = {"torch": (2, 11), "diffusers": (0, 35)}
 
 
 def check_versions():
