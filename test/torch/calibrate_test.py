@@ -15,6 +15,7 @@ except ImportError as error:
 
 import attention_reference as reference
 import enable_test
+import processors_test
 import tiny_pipelines as tiny
 
 import calibatt
@@ -287,17 +288,27 @@ class CalibrateTest(unittest.TestCase):
         self.assertNotIn("cache_context", vars(pipe.transformer))
         self.assertFalse(pipe.transformer._forward_pre_hooks or pipe.transformer._forward_hooks)
 
-    def test_other_transformers_and_attention_backends_are_refused_by_name(self):
+    def test_other_transformers_are_refused_by_name(self):
         pipe = tiny.wan()
         pipe.register_modules(transformer=torch.nn.Linear(2, 2))
         with self.assertRaisesRegex(calibatt.Error, "transformer is a Linear, wanted WanTransformer3D"):
             calibatt.diffusers.calibrate(pipe, self.out)
+
+    def test_attention_backends_and_scales_that_a_block_has_do_not_change_what_is_counted_silently(self):
         pipe = tiny.wan()
+        plain = tiny.run(pipe, 1, GRID, STEPS)
         for block in pipe.transformer.blocks:
             block.attn1.processor._attention_backend = "flex"
+        with self.calibrate(pipe):
+            self.assertTrue(torch.equal(tiny.run(pipe, 1, GRID, STEPS), plain))
+        with Counts(self.out) as counts:
+            self.assertEqual(counts.info()["prompts"], 1)
+        pipe.transformer.reset_attention_backend()
+        pipe.transformer.blocks[1].attn1.processor = processors_test.Own(
+            lambda q, k, v: processors_test.by_pytorch(q, k, v, scale=0.5))
         with self.calibrate(pipe), self.assertRaisesRegex(
-                calibatt.Error, "layer 0: WanAttnProcessor did not call scaled_dot_product_attention"):
-            tiny.run(pipe, 1, GRID, STEPS)
+                calibatt.Error, "layer 1: attention with scale 0.5, counts are of 0.125"):
+            tiny.run(pipe, 2, GRID, STEPS)
 
     def test_a_transformer_without_its_pipeline_is_refused(self):
         pipe = tiny.wan()

@@ -4,26 +4,31 @@ import ctypes
 from ctypes import POINTER, byref, c_char, c_char_p, c_double, c_int, c_int64, c_size_t
 from ctypes import c_uint8, c_uint32, c_uint64, c_void_p
 
+from . import arguments
+from .errors import Error
 from .libraries import Library
 
 DTYPE_BF16 = 0
 DTYPE_F32 = 1
 
 
-class Error(RuntimeError):
-    """A refused or failed call; `status` is the name of its CALIBATT_STATUS_*, or None where the
-    compiler failed."""
-
-    def __init__(self, message, status="CALIBATT_STATUS_INVALID_ARGUMENT"):
-        super().__init__(message)
-        self.status = status
+_UNSIGNED = (c_uint8, c_uint32, c_uint64, c_size_t)
 
 
 class Struct(ctypes.Structure):
-    """A struct of calibatt.h, with its size set."""
+    """A struct of calibatt.h, with its size set. Its integers and strings hold what they are given, or
+    refuse it."""
 
     def __init__(self, **fields):
         super().__init__(struct_size=ctypes.sizeof(type(self)), **fields)
+
+    def __setattr__(self, name, value):
+        kind = dict(self._fields_).get(name)
+        if kind in _UNSIGNED:
+            value = arguments.integer(name, value, high=2 ** (8 * ctypes.sizeof(kind)) - 1)
+        elif kind is c_char_p and value is not None:
+            value = arguments.text(name, value)
+        super().__setattr__(name, value)
 
 
 class PackageInfo(Struct):

@@ -8,6 +8,7 @@ from ctypes import c_uint8, c_uint32, c_uint64, c_void_p
 
 from . import abi
 from .abi import Error
+from .arguments import text
 from .libraries import Library
 
 DTYPES = {"bf16": 0, "f32": 1, "f16": 2}
@@ -192,7 +193,7 @@ class Counts:
         self._handle = c_void_p()
         reference = None if problem is None else byref(problem)
         _check(library().calibatt_counts_open(
-            os.fsencode(self.path), reference, byref(self._handle)))
+            text("path", self.path), reference, byref(self._handle)))
 
     def info(self):
         """State of the counts as a dict: prompts, sites, sites_added, density, blocks, ..."""
@@ -213,11 +214,11 @@ class Counts:
 
     def __contains__(self, prompt):
         has = c_int()
-        _check(library().calibatt_counts_has_prompt(self._open(), prompt.encode(), byref(has)))
+        _check(library().calibatt_counts_has_prompt(self._open(), text("prompt", prompt), byref(has)))
         return bool(has.value)
 
     def begin(self, prompt):
-        _check(library().calibatt_counts_begin_prompt(self._open(), prompt.encode()))
+        _check(library().calibatt_counts_begin_prompt(self._open(), text("prompt", prompt)))
 
     def epsilon(self, step):
         """What share of a row's energy a cover keeps."""
@@ -245,10 +246,10 @@ class Counts:
         selection came to, as a dict."""
         options = _SelectOptions(
             rho=rho, gamma=gamma, hysteresis=hysteresis, singletons=singletons,
-            model=model.encode() if model else None)
+            model=model or None)
         result = _SelectResult()
         _check(library().calibatt_counts_select(
-            self._open(), byref(options), os.fsencode(profile), byref(result)))
+            self._open(), byref(options), text("path", profile), byref(result)))
         return {name: getattr(result, name) for name, _ in result._fields_[1:]}
 
     def close(self):
@@ -297,10 +298,10 @@ def problem(*, model, grid, layers, heads, head_dim, steps, dtype, scale=0.0, ma
     count = len(steps)
     a, c, k = eps or (0.0, 0.0, 0.0)
     made = Problem(
-        model=model.encode(), frames=grid[0], height=grid[1], width=grid[2], max_text=max_text,
+        model=model, frames=grid[0], height=grid[1], width=grid[2], max_text=max_text,
         layers=layers, heads=heads, steps=count, head_dim=head_dim, dtype=DTYPES[dtype],
         anchors=anchors, scale=scale, eps_a=a, eps_c=c, eps_k=k,
         timesteps=(c_double * count)(*(step[0] for step in steps)),
         sigmas=(c_double * count)(*(step[1] for step in steps)),
-        modules=(c_char_p * count)(*(step[2].encode() for step in steps)))
+        modules=(c_char_p * count)(*(text("module", step[2]) for step in steps)))
     return made

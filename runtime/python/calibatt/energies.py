@@ -1,6 +1,7 @@
 """Block energies of the attention that a model computes: what calibration counts."""
 
 import ctypes
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -98,6 +99,9 @@ class PackageEnergies(EnergySource):
                         f"has {geometry} and up to {geometry.max_text} of text")
         if geometry.anchors != _ANCHORS:
             raise Error(f"anchors is {geometry.anchors}, kernels score against {_ANCHORS}")
+        if geometry.scale is not None and not math.isclose(geometry.scale, info["scale"], rel_tol=1e-6):
+            raise Error(f"{self.package.path}: was compiled for scale {info['scale']:g}, the capture has "
+                        f"{geometry.scale:g}")
         followers = geometry.grid[1] > _ANCHORS  # where every row is an anchor the score is 0
         found = self.package.energy(
             q, k, k if v is None else v, epsilon=epsilon, energies=True, row_max=True,

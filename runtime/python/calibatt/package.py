@@ -1,11 +1,16 @@
 """Packages and their sessions: the Python face of calibatt.h."""
 
+import collections
 import ctypes
 import os
 import threading
 
 from . import abi, tensors
-from .abi import Error, byref, check, library
+from .abi import byref, check, library
+from .arguments import integer, text
+from .errors import Error
+
+_Key = collections.namedtuple("_Key", "place head_begin heads allow_dense byte_budget")
 
 
 class Energies:
@@ -28,12 +33,14 @@ class Energies:
 class Package:
     """An open package. Use `calibatt.load`; close with `close()` or a `with` block."""
 
-    def __init__(self, path):
+    def __init__(self, path, *, byte_budget=None):
         self._handle = ctypes.c_void_p()
         self._sessions = {}
         self._lock = threading.Lock()
         self.path = os.fspath(path)
-        check(library().calibatt_package_open(os.fsencode(self.path), byref(self._handle)))
+        #: Bytes of GPU memory for the schedules of a session, where a call does not say it; 0: no limit.
+        self.byte_budget = integer("byte_budget", byte_budget or 0, high=2**64 - 1)
+        check(library().calibatt_package_open(text("path", self.path), byref(self._handle)))
         info = abi.PackageInfo()
         check(library().calibatt_package_info(self._handle, byref(info)))
         #: What the package was compiled for, as a dict: tokens, heads, scale, archs, ...
@@ -48,28 +55,37 @@ class Package:
 
     def attention(
         self, q, k, v, *, layer, step, out=None, lse=False, scale=None, device=None,
-        head_begin=0, allow_dense=False,
+        head_begin=None, allow_dense=False, byte_budget=None,
     ):
         """Attention of one (layer, step) over [batch, heads, tokens, dim] tensors.
 
         Returns `out` (made like `q` where it is not given), or `(out, lse)` with `lse=True`: the
-        natural log-sum-exp over the kept keys, float32 [batch, heads, tokens]. Tensors hold the heads
-        from `head_begin` on. `device` has to agree with where the tensors are ("host", "cuda:N").
-        Raises `Error` where the call does not fit the package; `allow_dense` runs the dense kernel
-        for layers and steps the package does not have.
+        natural log-sum-exp over the kept keys, float32 [batch, heads, tokens]. Tensors hold all heads,
+        or some from `head_begin` on. `device` has to agree with where the tensors are ("host",
+        "cuda:N"). Raises `Error` where the call does not fit the package, in scale too; `allow_dense`
+        runs the dense kernel for layers and steps the package does not have (it is for the package's
+        tokens, as the others), and stats() count that. `byte_budget` is the package's where it is None.
         """
         call, out, lse_tensor, place = tensors.describe(q, k, v, out, lse)
         if device is not None and device not in (place, place.split(":")[0]):
             raise Error(f"device is {device!r}, but the tensors are on {place!r}")
-        call.layer, call.step = _index("layer", layer), _index("step", step)
-        call.scale = scale or 0.0
-        session = self._session(place, head_begin, call.heads, allow_dense)
+        call.layer, call.step = integer("layer", layer), integer("step", step)
+        if scale is not None:
+            if scale == 0:  # which to the C ABI is the package's
+                raise Error(f"scale is 0, the package was compiled for {self.info['scale']:g}")
+            call.scale = scale
+        head_begin = self._heads(call, head_begin)
+        if allow_dense and call.tokens != self.info["tokens"]:
+            raise Error(f"the call has {call.tokens} tokens, and the package's dense kernel is for "
+                        f"{self.info['tokens']}, as its others: allow_dense is for layers and steps that "
+                        "it does not have", "CALIBATT_STATUS_MISMATCH")
+        session = self._session(place, head_begin, call.heads, allow_dense, byte_budget)
         check(library().calibatt_attention(session, byref(call)))
         return (out, lse_tensor) if lse else out
 
     def energy(
         self, q, k, v, *, layer=0, step=0, epsilon=None, energies=False, row_max=False,
-        repetition=False, weighted=False, out=None, lse=False, workspace=None, head_begin=0,
+        repetition=False, weighted=False, out=None, lse=False, workspace=None, head_begin=None,
     ):
         """Dense attention and its block energies, for calibration: an `Energies`.
 
@@ -80,7 +96,7 @@ class Package:
         uint8 tensor that no other call in flight uses) may be given to be used again.
         """
         call, out, lse_tensor, place = tensors.describe(q, k, v, out, lse)
-        call.layer, call.step = _index("layer", layer), _index("step", step)
+        call.layer, call.step = integer("layer", layer), integer("step", step)
         blocks = self.info["blocks"]
         made = Energies(out=out, lse=lse_tensor)
         asked = abi.Energy(epsilon=epsilon or 0.0, weighted=int(weighted))
@@ -96,7 +112,7 @@ class Package:
         if repetition:
             shape = (call.batch, call.heads)
             made.repetition, asked.repetition = tensors.empty(q, shape, "float32")
-        session = self._session(place, head_begin, call.heads, False)
+        session = self._session(place, self._heads(call, head_begin), call.heads, False)
         needed = ctypes.c_uint64()
         check(library().calibatt_energy_workspace(
             session, byref(call), byref(asked), byref(needed)))
@@ -112,22 +128,24 @@ class Package:
     def match(self, q, k, v, *, layer, step):
         """`(fits, why)`: whether `attention` would take the call, in words. All heads."""
         call, *_ = tensors.describe(q, k, v, None, False)
-        call.layer, call.step = _index("layer", layer), _index("step", step)
-        text = ctypes.create_string_buffer(1024)
-        status = library().calibatt_match(self._open(), None, byref(call), text, len(text))
+        call.layer, call.step = integer("layer", layer), integer("step", step)
+        words = ctypes.create_string_buffer(1024)
+        status = library().calibatt_match(self._open(), None, byref(call), words, len(words))
         if status not in (0, 3):  # neither OK nor MISMATCH
             check(status)
-        return status == 0, text.value.decode(errors="replace")
+        return status == 0, words.value.decode(errors="replace")
 
     def prewarm(self, steps=None, *, device, batch=1, head_begin=0, head_count=None,
-                allow_dense=False):
-        """Loads the code and uploads the schedules of `steps` (all where None) to a device."""
-        count = head_count or self.info["heads"] - head_begin
-        session = self._session(device, head_begin, count, allow_dense)
+                allow_dense=False, byte_budget=None):
+        """Loads the code and uploads the schedules of `steps` (all where None) to a device, for calls of
+        these heads, `allow_dense` and `byte_budget`."""
+        head_begin, batch = integer("head_begin", head_begin), integer("batch", batch)
+        count = self.info["heads"] - head_begin if head_count is None else head_count
+        session = self._session(device, head_begin, count, allow_dense, byte_budget)
         if steps is None:
             check(library().calibatt_session_prewarm(session, None, 0, batch))
             return
-        steps = [_index("step", step) for step in steps]
+        steps = [integer("step", step) for step in steps]
         array = (ctypes.c_uint32 * len(steps))(*steps)
         check(library().calibatt_session_prewarm(session, array, len(steps), batch))
 
@@ -137,7 +155,7 @@ class Package:
         blocks = self.info["blocks"]
         bits = (ctypes.c_uint8 * (blocks * ((blocks + 7) // 8)))()
         check(library().calibatt_site_mask(
-            self._open(), _index("layer", layer), _index("head", head), _index("step", step),
+            self._open(), integer("layer", layer), integer("head", head), integer("step", step),
             bits, len(bits)))
         return bytes(bits)
 
@@ -146,7 +164,7 @@ class Package:
         rows of `width` tokens a frame and copies them to the rows nearest to them, else None."""
         grid = (ctypes.c_uint32 * 3)()
         check(library().calibatt_site_anchors(
-            self._open(), _index("layer", layer), _index("head", head), _index("step", step), grid))
+            self._open(), integer("layer", layer), integer("head", head), integer("step", step), grid))
         return tuple(grid) if grid[2] else None
 
     def site_mask(self, layer, head, step):
@@ -160,17 +178,26 @@ class Package:
         ]
 
     def stats(self):
-        """Counters of every session made so far: {(device, head_begin, heads): {...}}."""
+        """Counters of every session made so far: {(device, head_begin, heads): {...}}; sessions that
+        differ in their options alone are added up."""
         result = {}
         with self._lock:
-            for (place, begin, count, _), session in self._sessions.items():
-                stats = abi.SessionStats()
-                check(library().calibatt_session_stats(session, byref(stats)))
-                fields = {name: getattr(stats, name) for name, _ in stats._fields_}
-                fields["last_fallback_reason"] = fields["last_fallback_reason"].decode()
-                del fields["struct_size"], fields["reserved"]
-                result[place, begin, count] = fields
+            for key, session in self._sessions.items():
+                fields = _stats(session)
+                known = result.setdefault(key[:3], fields)
+                if known is not fields:
+                    for name, value in fields.items():
+                        known[name] = value or known[name] if name == "last_fallback_reason" else (
+                            known[name] + value)
         return result
+
+    def forget(self, *, device, head_begin, heads, allow_dense, byte_budget):
+        """Releases one session, of which no launch may be in flight; its counters go with it."""
+        with self._lock:
+            session = self._sessions.pop(
+                _Key(device, head_begin, heads, bool(allow_dense), byte_budget), None)
+        if session is not None:
+            library().calibatt_session_destroy(session)
 
     def close(self):
         """Releases the sessions and the package. No launch may be in flight."""
@@ -208,15 +235,30 @@ class Package:
             raise Error(f"{self.path}: the package is closed")
         return self._handle
 
-    def _session(self, place, head_begin, head_count, allow_dense):
+    def _heads(self, call, head_begin):
+        """Which of the package's heads a call's tensors begin with."""
+        heads, tokens = self.info["heads"], self.info["tokens"]
+        if call.heads == tokens != call.tokens and call.tokens <= heads:
+            raise Error(f"q has {call.heads} heads of {call.tokens} tokens, the package {heads} of {tokens}: "
+                        "it looks like [batch, tokens, heads, dim], transpose(1, 2) it",
+                        "CALIBATT_STATUS_MISMATCH")
+        if head_begin is not None:
+            return integer("head_begin", head_begin)
+        if call.heads != heads:
+            raise Error(f"q has {call.heads} heads, the package has {heads}: of some of them say the first "
+                        "by head_begin", "CALIBATT_STATUS_MISMATCH")
+        return 0
+
+    def _session(self, place, head_begin, heads, allow_dense, byte_budget=None):
         place = "cuda:0" if place == "cuda" else place
-        key = place, head_begin, head_count, bool(allow_dense)
+        budget = self.byte_budget if byte_budget is None else byte_budget
+        key = _Key(place, head_begin, heads, bool(allow_dense), budget)
         with self._lock:
             session = self._sessions.get(key)
             if session is None:
                 options = abi.SessionOptions(
-                    device=place.encode(), head_begin=_index("head_begin", head_begin),
-                    head_count=head_count, allow_dense=int(bool(allow_dense)))
+                    device=place, head_begin=head_begin, head_count=heads,
+                    allow_dense=int(bool(allow_dense)), byte_budget=budget)
                 session = ctypes.c_void_p()
                 check(library().calibatt_session_create(
                     self._open(), byref(options), byref(session)))
@@ -224,14 +266,16 @@ class Package:
             return session
 
 
-def _index(name, value):
-    """An index as ctypes takes it: without this, -1 would silently become 4294967295."""
-    index = int(value)
-    if not 0 <= index < 2**32:
-        raise Error(f"{name} is {value}, wanted 0 to 2^32 - 1")
-    return index
+def _stats(session):
+    stats = abi.SessionStats()
+    check(library().calibatt_session_stats(session, byref(stats)))
+    fields = {name: getattr(stats, name) for name, _ in stats._fields_}
+    fields["last_fallback_reason"] = fields["last_fallback_reason"].decode(errors="replace")
+    del fields["struct_size"], fields["reserved"]
+    return fields
 
 
-def load(path):
-    """Opens a `.calibatt` package."""
-    return Package(path)
+def load(path, *, byte_budget=None):
+    """Opens a `.calibatt` package. `byte_budget`: bytes of GPU memory for the schedules of a session;
+    beyond it those of steps used longest ago are released (and counted in stats()); None: no limit."""
+    return Package(path, byte_budget=byte_budget)

@@ -3,7 +3,7 @@
 import sys
 
 from . import abi
-from .abi import Error
+from .errors import Error
 
 
 def _torch_of(tensor):
@@ -18,6 +18,7 @@ class View:
     def __init__(self, name, tensor):
         torch = _torch_of(tensor)
         if torch is not None:
+            _check_plain(name, tensor, torch)
             dtypes = {torch.bfloat16: abi.DTYPE_BF16, torch.float32: abi.DTYPE_F32}
             self.address = tensor.data_ptr()
             self.strides = tuple(tensor.stride())
@@ -30,6 +31,8 @@ class View:
             import numpy
 
             dtypes = {numpy.dtype(numpy.float32): abi.DTYPE_F32}
+            if tensor.dtype.name == "bfloat16":  # ml_dtypes has it, NumPy does not
+                dtypes[tensor.dtype] = abi.DTYPE_BF16
             self.address = tensor.__array_interface__["data"][0]
             if any(stride % tensor.itemsize for stride in tensor.strides):
                 raise Error(f"{name} has strides {tensor.strides} that are no whole elements")
@@ -39,7 +42,7 @@ class View:
             raise Error(f"{name} is a {type(tensor).__name__}, wanted a torch tensor or NumPy array")
         self.shape = tuple(tensor.shape)
         if tensor.dtype not in dtypes:
-            wanted = " or ".join(str(dtype) for dtype in dtypes)
+            wanted = " or ".join(dict.fromkeys([*map(str, dtypes), *(() if torch else ("bfloat16",))]))
             raise Error(f"{name} has dtype {tensor.dtype}, wanted {wanted}")
         self.dtype = dtypes[tensor.dtype]
         if len(self.shape) != 4 or 0 in self.shape:
@@ -49,6 +52,30 @@ class View:
         if self.strides[:3] == (0, 0, 0) and self.shape[:3] != (1, 1, 1):
             # The C ABI reads three zeros as "contiguous".
             raise Error(f"{name} repeats one row in every dimension, make it contiguous")
+
+
+def _check_plain(name, tensor, torch):
+    """Refuses tensors that are more than the memory at their address."""
+    if tensor.requires_grad and torch.is_grad_enabled():
+        raise Error(f"{name} needs gradients, which kernels do not compute: call this under "
+                    "torch.no_grad(), or detach() it")
+    if torch.utils._python_dispatch.is_traceable_wrapper_subclass(tensor):
+        raise Error(f"{name} is a {type(tensor).__name__}, wanted a plain tensor (of a DTensor: "
+                    "to_local())")
+    if tensor.layout != torch.strided:
+        raise Error(f"{name} has layout {tensor.layout}, wanted torch.strided")
+    if tensor.is_neg():
+        raise Error(f"{name} is a negated view of memory: resolve_neg() it")
+
+
+def _hint(name, view, q):
+    """What may be meant by a K or V that differs from Q in its shape."""
+    if name == "out" or view.shape[::2] != q.shape[::2] or view.shape[3] != q.shape[3]:
+        return ""
+    if q.shape[1] % view.shape[1]:
+        return ""
+    return (f" (grouped queries: repeat each head of {name} {q.shape[1] // view.shape[1]} times, "
+            "repeat_interleave(dim=1) in torch, repeat(axis=1) in NumPy)")
 
 
 def describe(q, k, v, out, want_lse):
@@ -71,7 +98,8 @@ def describe(q, k, v, out, want_lse):
     for name, other in views.items():
         for what in ("shape", "dtype", "place"):
             if getattr(other, what) != getattr(view, what):
-                raise Error(f"{name} has {what} {getattr(other, what)}, q has {getattr(view, what)}")
+                hint = _hint(name, other, view) if what == "shape" else ""
+                raise Error(f"{name} has {what} {getattr(other, what)}, q has {getattr(view, what)}{hint}")
     batch, heads, tokens, dim = view.shape
     call = abi.Call(batch=batch, heads=heads, tokens=tokens, head_dim=dim, dtype=view.dtype)
     for name, field in (("q", "q"), ("k", "k"), ("v", "v"), ("out", "o")):

@@ -37,7 +37,8 @@ def calibrate(pipe, out, *, model=None, eps=None, anchors=5, prompts=None, energ
                        energies=energies, progress=progress)
 
 
-def enable(pipe, package, *, device=None, allow_dense=False, any_model=False, step=None):
+def enable(pipe, package, *, device=None, allow_dense=False, any_model=False, step=None,
+           head_begin=None, byte_budget=None):
     """Makes `pipe` run its self-attention from `package`, a path or an open calibatt.Package, until
     `disable()` of what this returns, `disable(pipe)`, or the end of it as a `with` block.
 
@@ -51,9 +52,13 @@ def enable(pipe, package, *, device=None, allow_dense=False, any_model=False, st
     that did not come through are let be; both are counted (`stats()`). It is Package.attention's, too.
     `step="index"` trusts the place of a step in the schedule and not the timesteps of the package,
     for packages that have none; a function (transformer's name, timestep) -> step tells it otherwise.
+    `head_begin` is the first head that this process computes, where heads are split between processes;
+    of DTensors it is found. On a GPU the schedules of the running step and the next are kept, those of
+    steps before as long as there is room, or up to `byte_budget` bytes (0: all).
     Tensors on the CPU run on the host device.
     """
-    return Enabled(pipe, package, device=device, allow_dense=allow_dense, any_model=any_model, step=step)
+    return Enabled(pipe, package, device=device, allow_dense=allow_dense, any_model=any_model, step=step,
+                   head_begin=head_begin, byte_budget=byte_budget)
 
 
 __all__ = ["Calibration", "Enabled", "calibrate", "disable", "enable"]

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import warnings
 
 import torch
@@ -16,12 +17,14 @@ from .position import Position
 from .processors import Processors
 from .schedule import Schedule, index_of, steps_of, timestep_of
 from .skipping import skipping
+from .versions import check_versions
 
 
 class Calibration(Uncopyable):
     """A context in which a pipeline is observed: what `calibatt.diffusers.calibrate` returns."""
 
     def __init__(self, pipe, out, model=None, **options):
+        check_versions()
         self.out = out
         self._transformers = transformers_of(pipe)
         #: Id of the model and its weights, as it is in the counts.
@@ -164,6 +167,7 @@ class Calibration(Uncopyable):
         """The attention of a block; Mochi has one a batch element, the others one for all."""
         out = None
         if self._elements:
+            self._check_scale(layer, attention)
             lengths = attention.lengths()
             for element in self._elements:
                 index = element - call
@@ -176,6 +180,14 @@ class Calibration(Uncopyable):
         # What measured it has computed it too, if there was nothing else in it.
         whole = out is not None and out.shape == attention.query.shape
         return out if whole else attention.dense()
+
+    def _check_scale(self, layer, attention):
+        scale = attention.query.shape[-1] ** -0.5 if attention.scale is None else attention.scale
+        geometry = self._capture.geometry
+        if geometry.scale is None:
+            geometry.scale = scale
+        if not math.isclose(scale, geometry.scale, rel_tol=1e-6):
+            raise Error(f"layer {layer}: attention with scale {scale:g}, counts are of {geometry.scale:g}")
 
     def after(self):
         """A transformer has run."""

@@ -77,6 +77,13 @@ class Calls:
             if missed:
                 self._owner.missed(call, sorted(missed))
 
+    def skip(self, layer):
+        """Somebody else answered for the attention of a layer: guidance by perturbed attention, say."""
+        call = getattr(self._here, "call", None)
+        if call is not None:
+            call.reached.add(layer)
+            self._owner.skipped(1)
+
     def attention(self, q, k, v, *, layer, step, **options):
         """Package.attention at the step of this thread's call."""
         call = getattr(self._here, "call", None)

@@ -11,21 +11,26 @@ import torch
 from .. import package as packages
 from ..abi import Error
 from ..torch_op import Operator
+from ..window import Window
 from .calls import NOWHERE, Call, Calls
 from .identity import Watch, has_adapters, model_id, same_model
 from .models import NAMES, transformers_of, unwrapped
 from .pipelines import Uncopyable, followed, running
 from .position import Position
-from .processors import Processors
+from .processors import Kernels, Processors
 from .schedule import Schedule, index_of, steps_of, timestep_of
+from .sharding import head_begin_of
 from .skipping import skipping
+from .versions import check_versions
 
 
 class Enabled(Uncopyable):
     """A pipeline whose self-attention runs from a package, until `disable()` or the end of a `with`
     block: what `calibatt.diffusers.enable` returns."""
 
-    def __init__(self, pipe, package, *, device=None, allow_dense=False, any_model=False, step=None):
+    def __init__(self, pipe, package, *, device=None, allow_dense=False, any_model=False, step=None,
+                 head_begin=None, byte_budget=None):
+        check_versions()
         if step not in (None, "index") and not callable(step):
             raise Error(f"step is {step!r}, wanted None, \"index\" or a function")
         self._transformers = transformers_of(pipe, joint_text=False)
@@ -52,12 +57,20 @@ class Enabled(Uncopyable):
             for transformer in self._transformers:
                 self._check_dtype(transformer, device or _device_of(transformer.module))
             self._watch = None if any_model else Watch(self._transformers)
-            self._calls = Calls(self, package)
-            self._operator = Operator(self._calls, device=device, allow_dense=allow_dense)
+            if head_begin is None:
+                head_begin = head_begin_of(self._transformers, package.info["heads"])
+            #: How the steps of the package come to a GPU.
+            self.window = Window(package, byte_budget if byte_budget is not None else package.byte_budget or None)
+            attached.callback(self.window.close)
+            self._calls = Calls(self, self.window)
+            self._operator = Operator(
+                self._calls, device=device, allow_dense=allow_dense, head_begin=head_begin)
             self._position = Position(self._transformers)
             attached.enter_context(followed(pipe, self))
             attached.enter_context(self._position.followed())
-            attached.enter_context(Processors(self._transformers, self._attend))
+            attached.enter_context(Processors(
+                self._transformers, self._attend,
+                Kernels(self._operator, self._calls.step, self._calls.skip)))
             self._processors = {transformer.name: [module.processor for module in transformer.attentions]
                                 for transformer in self._transformers}
             self._calls.attach(self._transformers, attached)
@@ -141,6 +154,10 @@ class Enabled(Uncopyable):
                         "disable() first, and enable again")
         self._count("bypassed_layers", len(layers))
 
+    def skipped(self, layers):
+        """Somebody else answered for the attention of so many layers."""
+        self._count("skipped_layers", layers)
+
     def _check_package(self, any_model):
         info, path = self.package.info, self.package.path
         layers = len(self._transformers[0].attentions)
@@ -223,7 +240,8 @@ class Enabled(Uncopyable):
         if attention.mask is not None:
             raise Error(f"layer {layer}: attention with a mask, kernels have none")
         return self._operator(
-            attention.query, attention.key, attention.value, layer=layer, step=self._calls.step)
+            attention.query, attention.key, attention.value, layer=layer, step=self._calls.step,
+            scale=attention.scale)
 
     def _replaced(self, pipe):
         return [transformer.name for transformer in self._transformers
