@@ -354,7 +354,7 @@ TEST_CASE("a profile that is truncated while it is open is an error that names i
   std::filesystem::resize_file(path, 100);
   for (const std::string &message :
        {reader->head(0, 0).message(), reader->digest().message(), reader->layerDigest(1).message()})
-    CHECK(message.starts_with(path + ": ends at byte 100, but had "));
+    CHECK_MESSAGE(message.starts_with(path + ": ends at byte 100, but had "), message);
   CHECK(reader->stats(1, 2, 3).keptMass == before.keptMass);
 }
 

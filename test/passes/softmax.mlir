@@ -7,11 +7,11 @@
 
 // One head of two with large logits.
 // CHECK: sattn.kernel @large
-// AUTO-SAME: frozen_max = false
-// AUTO-SAME: reason = "form runs was asked for; online softmax: logits up to 400.0 would have 50.0{{0?}}% of the tiles computed twice with a frozen maximum"
+// AUTO-SAME: persistent = true, mma_sums = true>
+// AUTO-SAME: reason = "form runs was asked for; online softmax: logits up to 400.0 would have 50.0% of the tiles computed twice with a frozen maximum"
 // FROZEN-SAME: frozen_max = true
 // FROZEN-SAME: reason = "form runs was asked for"
-// ONLINE-SAME: frozen_max = false
+// ONLINE-SAME: persistent = true, mma_sums = true>
 // ONLINE-SAME: reason = "form runs was asked for; the online softmax was asked for"
 // CHECK: sattn.kernel @small
 // AUTO-SAME: frozen_max = true
@@ -21,7 +21,7 @@
 // AUTO-SAME: frozen_max = true
 // CHECK: sattn.kernel @dense dense
 // AUTO-SAME: frozen_max = true
-// ONLINE-SAME: frozen_max = false
+// ONLINE-SAME: persistent = true, mma_sums = true>
 
 // Unrolled kernels have no frozen maximum to begin with.
 // FULL: sattn.kernel @large
@@ -30,7 +30,7 @@
 
 // WORD: error: softmax is 'lazy', wanted auto, frozen or online
 module attributes {sattn.problem = #sattn.problem<model = "m", frames = 1, height = 3, width = 100, tokens = 300, max_text = 0, layers = 1, heads = 2, steps = 3, head_dim = 64, block = 128, scale = 0.125 : f64>} {
-  sattn.mask @mask rows 3 cols 3 bits dense_resource<mask> : tensor<3xi8>
+  sattn.mask @mask 3 x 3 dense_resource<mask> : tensor<3xi8>
   sattn.site layer 0 head 0 step 0 mask @mask kept 1.0 density 1.0 repetition 0.0 row_max 400.0
   sattn.site layer 0 head 1 step 0 mask @mask kept 1.0 density 1.0 repetition 0.0 row_max 10.0
   sattn.site layer 0 head 0 step 1 mask @mask kept 1.0 density 1.0 repetition 0.0 row_max 30.0

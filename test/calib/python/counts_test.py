@@ -211,7 +211,7 @@ class CountsTest(CountsCase):
                     numpy.testing.assert_array_equal(got[head], mask, where)
                     self.assertAlmostEqual(
                         site["kept_mass"], method.kept_mass(mask, here[1], self.tokens), places=6)
-                    self.assertAlmostEqual(site["density"], mask.mean(), places=6)
+                    self.assertAlmostEqual(site["computed"], mask.mean(), places=6)
 
     def test_selections_are_those_of_the_definitions(self):
         prompts = {f"p{i}": p for i, p in enumerate(self.prompts(6))}
