@@ -47,6 +47,8 @@ Result<CodeImage> parse(std::span<const uint8_t> entry, const std::string &madeF
   image.dynamicSmem = fields.u32("dynamic_smem");
   image.codeBytes = fields.u32("code_bytes");
   uint64_t fatbin = fields.integer("fatbin_bytes", 1, rest.size());
+  if (fields.integer("ptx_bytes") != rest.size() - fatbin)
+    fields.fail("the sizes in it are not those of what follows");
   if (Status status = fields.status(); !status)
     return status.takeError();
   image.fatbin.assign(rest.begin(), rest.begin() + ptrdiff_t(fatbin));
@@ -121,7 +123,8 @@ Status KernelCache::put(const KernelSource &source, const CodeImage &image) cons
                            {"static_smem", image.staticSmem},
                            {"dynamic_smem", image.dynamicSmem},
                            {"code_bytes", image.codeBytes},
-                           {"fatbin_bytes", image.fatbin.size()}},
+                           {"fatbin_bytes", image.fatbin.size()},
+                           {"ptx_bytes", image.ptx.size()}},
                           "cache entry");
   if (!header)
     return header.takeError();

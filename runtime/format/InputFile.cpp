@@ -74,6 +74,9 @@ Status InputFile::read(uint64_t offset, std::span<uint8_t> out) const {
     if (count < 0)
       return Error{fmt::format("{}: cannot read {} bytes at byte {}: {}", filePath, out.size(),
                                offset, std::strerror(errno))};
+    struct stat now{};
+    if (count == 0 && ::fstat(fd, &now) == 0)
+      offset = uint64_t(now.st_size);
     if (count == 0)
       return Error{fmt::format("{}: ends at byte {}, but had {} bytes when it was opened: somebody "
                                "truncated it",
