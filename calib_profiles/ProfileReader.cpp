@@ -211,7 +211,6 @@ Result<HeadProfile> ProfileReader::Impl::head(uint32_t layer, uint32_t head) con
                              file.path(), layer, head, counted(header.layers, "layer"),
                              counted(header.heads, "head"))};
   const uint64_t entry = uint64_t(layer) * header.heads + head;
-  const uint64_t offset = index.load<uint64_t>(entry * 3);
   const uint64_t size = index.load<uint64_t>(entry * 3 + 1);
   const uint64_t masks = index.load<uint64_t>(entry * 3 + 2);
   const uint64_t bytes = maskBytes(header);
