@@ -7,6 +7,7 @@
 
 #include <cstring>
 #include <fmt/format.h>
+#include <zstd.h>
 
 namespace calibatt {
 
@@ -34,6 +35,8 @@ public:
     std::span<const uint8_t> bytes = take(fields.integer("padded"));
     CompressedItem item{{bytes.begin(), bytes.end()}, 0, fields.integer("raw")};
     item.frameBytes = fields.integer("frame", 1, bytes.size());
+    if (ZSTD_findFrameCompressedSize(bytes.data(), bytes.size()) != item.frameBytes)
+      fields.fail("a frame is not as long as it says");
     if (bytes.size() % kBlobAlignment || bytes.size() - item.frameBytes >= kBlobAlignment)
       fields.fail("a frame is not padded as it should be");
     return item;

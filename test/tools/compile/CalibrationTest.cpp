@@ -84,12 +84,12 @@ TEST_CASE("a shape that no kernel can have is refused, and leaves no file") {
     CHECK(run.exitCode == exitCode);
     CHECK_MESSAGE(contains(run.err, words), run.err);
   };
-  refused({"--calibration", "--heads", "2"}, 2, "--grid TxHxW, got \"\"");
-  refused({"--calibration", "--grid", "3x7", "--heads", "2"}, 2, "--grid TxHxW, got \"3x7\"");
+  refused({"--calibration", "--heads", "2"}, 2, "--calibration wants --grid TxHxW");
+  refused({"--calibration", "--grid", "3x7", "--heads", "2"}, 2,
+          "--grid: got \"3x7\", wanted TxHxW");
   refused({"--calibration", "--grid", "3x7x20"}, 2, "--heads");
   refused({"--calibration", folder.profile, "--grid", "3x7x20", "--heads", "2"}, 2, "no profile");
-  refused({"--calibration", "--grid", "3x7x20", "--heads", "2", "--head-dim", "96"}, 1,
-          "head_dim 96");
+  refused({"--calibration", "--grid", "3x7x20", "--heads", "2", "--head-dim", "96"}, 2, "96");
   refused({"--calibration", "--grid", "0x7x20", "--heads", "2"}, 1, "has 0 tokens");
   refused({"--calibration", "--grid", "99x999x999", "--heads", "2"}, 1, "tokens, wanted 1 to");
   refused({"--calibration", "--grid", "21x45x80", "--heads", "200"}, 1, "200 heads of 591 blocks");
