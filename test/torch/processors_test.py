@@ -42,6 +42,10 @@ def by_pytorch(q, k, v, **options):
     return F.scaled_dot_product_attention(q, k, v, **options).transpose(1, 2)
 
 
+def by_dispatch(q, k, v, **options):
+    return dispatch_attention_fn(q, k, v, **options)
+
+
 class ProcessorsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -126,7 +130,7 @@ class ProcessorsTest(unittest.TestCase):
                 ({"attn_mask": some}, "attention with a mask"),
                 ({"is_causal": True}, "attention with a causal mask"),
                 ({"dropout_p": 0.5}, "attention with dropout")):
-            for attention in (by_pytorch, dispatch_attention_fn):
+            for attention in (by_pytorch, by_dispatch, dispatch_attention_fn):
                 with self.subTest(options=list(options), by=attention.__name__):
                     self.own(lambda q, k, v: attention(q, k, v, **options))
                     with enable(self.pipe, self.path):
