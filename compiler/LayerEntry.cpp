@@ -4,10 +4,11 @@
 
 #include "runtime/format/Json.h"
 #include "runtime/format/Safetensors.h"
+#include "runtime/format/Zstd.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
-#include <zstd.h>
 
 namespace calibatt {
 
@@ -35,10 +36,13 @@ public:
     std::span<const uint8_t> bytes = take(fields.integer("padded"));
     CompressedItem item{{bytes.begin(), bytes.end()}, 0, fields.integer("raw")};
     item.frameBytes = fields.integer("frame", 1, bytes.size());
-    if (ZSTD_findFrameCompressedSize(bytes.data(), bytes.size()) != item.frameBytes)
-      fields.fail("a frame is not as long as it says");
     if (bytes.size() % kBlobAlignment || bytes.size() - item.frameBytes >= kBlobAlignment)
       fields.fail("a frame is not padded as it should be");
+    const auto end = bytes.begin() + ptrdiff_t(item.frameBytes);
+    if (Status whole = checkZstdFrame({bytes.begin(), end}, item.rawBytes, "a frame"); !whole)
+      fields.fail(whole.message());
+    if (std::any_of(end, bytes.end(), [](uint8_t byte) { return byte != 0; }))
+      fields.fail("the padding of a frame is not zero");
     return item;
   }
   bool isUsedUp() const { return good && rest.empty(); }

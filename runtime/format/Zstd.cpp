@@ -40,8 +40,7 @@ Result<std::vector<uint8_t>> zstdCompress(std::span<const uint8_t> bytes, int le
   return frame;
 }
 
-Result<std::vector<uint8_t>> zstdDecompress(std::span<const uint8_t> frame, uint64_t size,
-                                            const std::string &where) {
+Status checkZstdFrame(std::span<const uint8_t> frame, uint64_t size, const std::string &where) {
   size_t frameBytes = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
   if (ZSTD_isError(frameBytes))
     return Error{fmt::format("{}: not a zstd frame: {}", where, ZSTD_getErrorName(frameBytes))};
@@ -54,6 +53,13 @@ Result<std::vector<uint8_t>> zstdDecompress(std::span<const uint8_t> frame, uint
   if (claimed != size || size >> 15 > frame.size())
     return Error{
         fmt::format("{}: its zstd frame does not hold the {} bytes it should", where, size)};
+  return {};
+}
+
+Result<std::vector<uint8_t>> zstdDecompress(std::span<const uint8_t> frame, uint64_t size,
+                                            const std::string &where) {
+  if (Status status = checkZstdFrame(frame, size, where); !status)
+    return status.takeError();
   std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
   std::vector<uint8_t> bytes;
   try {

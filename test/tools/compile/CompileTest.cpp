@@ -277,6 +277,8 @@ TEST_CASE("cache entries that are whole, but not what their keys promise, are ma
       [](Json &json) { json["schedules"][0]["visits"] = 1; },
       [](Json &json) { json["schedules"][0]["form"] = 3; },
       [](Json &json) { json["schedules"][0]["frame"] = 1; },
+      [](Json &json) { json["schedules"][0]["raw"] = 1; },
+      [](Json &json) { json["ir"]["raw"] = json["ir"]["raw"].get<uint64_t>() + 1; },
       [](Json &json) { json["routes"][1] = 99; },
       [](Json &json) { json["routes"][2] = 99999; },
       [](Json &json) {
